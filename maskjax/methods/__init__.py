@@ -1,0 +1,1 @@
+"""One method = one file, grouped by family; methods never import each other."""

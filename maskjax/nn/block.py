@@ -1,0 +1,78 @@
+"""The pre-norm transformer block of ViT (Dosovitskiy et al. 2021) and its MLP."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from maskjax.nn.attention import Attention, Implementation
+from maskjax.nn.dense import Dense
+from maskjax.nn.norm import LayerNorm
+
+
+class Mlp(nn.Module):
+    """fc2(gelu(fc1(x))) with the exact (erf) GELU.
+
+    Attributes:
+        hidden: width between the two layers.
+        dtype: of the matmul operands.
+    """
+
+    hidden: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x [B, N, D] -> [B, N, D]."""
+        hidden = Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
+        hidden = jax.nn.gelu(hidden, approximate=False)
+        return Dense(x.shape[-1], dtype=self.dtype, name="fc2")(hidden)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Attributes:
+        heads: attention heads.
+        mlp_ratio: hidden width of the MLP as a multiple of D.
+        eps: of the two LayerNorms.
+        dtype: of matmul operands and of the residual stream.
+        implementation: of the attention, see `Attention`.
+    """
+
+    heads: int
+    mlp_ratio: float = 4.0
+    eps: float = 1e-6
+    dtype: DTypeLike = jnp.float32
+    implementation: Implementation = "einsum"
+
+    @nn.compact
+    def __call__(
+        self, x: Array, branch_scale: Array | None = None, allow: Array | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """x [B, N, D] -> [B, N, D] and {tap: activation}.
+
+        Args:
+            x: tokens.
+            branch_scale: float32[2, B], what each example's two branches are multiplied by
+                (drop-path: 0 or 1 / keep); None = 1.
+            allow: bool, broadcastable to [B, heads, N, N]; True = attend.
+        """
+        attention = Attention(
+            self.heads, dtype=self.dtype, implementation=self.implementation, name="attn"
+        )
+        branch, seen = attention(self._norm("norm1")(x), allow=allow)
+        x = x + _scaled(branch, branch_scale, 0)
+        mlp = Mlp(int(x.shape[-1] * self.mlp_ratio), self.dtype, name="mlp")
+        x = x + _scaled(mlp(self._norm("norm2")(x)), branch_scale, 1)
+        return x, {**seen, "block": x}
+
+    def _norm(self, name: str) -> LayerNorm:
+        return LayerNorm(self.eps, self.dtype, name=name)
+
+
+def _scaled(branch: Array, scale: Array | None, index: int) -> Array:
+    if scale is None:
+        return branch
+    return branch * scale[index].astype(branch.dtype)[:, None, None]

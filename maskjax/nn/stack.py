@@ -1,0 +1,117 @@
+"""A stack of equal blocks with one set of stacked parameters, scanned or unrolled."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from maskjax.nn.sharding import constrain_batch
+
+Remat = Literal["none", "dots", "full"]
+TAPS = ("block", "query", "key", "value", "attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Applies `depth` copies of a block; every parameter has a leading depth axis.
+
+    Scanned and unrolled, and under every `remat`, parameters and numbers are the same.
+
+    Attributes:
+        block: an unbound linen module (x, branch_scale, allow) -> (x, {tap: activation}).
+        depth: number of blocks.
+        scan: True = one loop over the layers (TPU, GPU: short compile, small code); False =
+            unrolled (CPU, where slicing stacked weights in a loop costs up to 2x).
+        remat: what the backward pass recomputes: "none", "dots" (all but matmul results),
+            "full" (the whole block).
+        drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016).
+    """
+
+    block: nn.Module
+    depth: int
+    scan: bool = True
+    remat: Remat = "none"
+    drop_path: float = 0.0
+
+    def init(self, key: Array, dim: int) -> dict:
+        """Parameters for tokens of width `dim`, each with a leading axis of size `depth`."""
+        example = jnp.zeros((1, 2, dim), jnp.float32)
+        keys = jax.random.split(key, self.depth)
+        return jax.vmap(lambda k: self.block.init(k, example)["params"])(keys)
+
+    def __call__(
+        self,
+        params: dict,
+        x: Array,
+        *,
+        taps: Sequence[str] = (),
+        drop_noise: Array | None = None,
+        allow: Array | None = None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """x [B, N, D] -> [B, N, D] and the activations that were asked for.
+
+        Args:
+            params: as `init` makes them.
+            x: tokens.
+            taps: names of `TAPS` for all layers ([depth, ...]), or "name/i" for layer i only.
+            drop_noise: float32[B, depth, 2] in [0, 1), needed for drop-path; None = no dropping.
+            allow: bool, broadcastable to [B, heads, N, N], for every layer; True = attend.
+
+        Returns:
+            Tokens and {tap: activation}.
+
+        Raises:
+            ValueError: for an unknown tap or layer.
+        """
+        names = _tap_names(taps, self.depth)
+
+        def body(x: Array, layer: tuple) -> tuple[Array, dict[str, Array]]:
+            variables, scale = layer
+            x = constrain_batch(x)
+            x, seen = self.block.apply({"params": variables}, x, scale, allow)
+            return constrain_batch(x), {name: seen[name] for name in names}
+
+        scales = None if drop_noise is None else self._branch_scales(drop_noise)
+        unroll = 1 if self.scan else self.depth
+        body = _rematerialised(body, self.remat, self.scan)
+        x, seen = jax.lax.scan(body, x, (params, scales), length=self.depth, unroll=unroll)
+        return x, {tap: _pick(seen, tap) for tap in taps}
+
+    def _branch_scales(self, noise: Array) -> Array:
+        """float32[depth, 2, B]: 0 with probability `rate`, else 1 / (1 - rate)."""
+        rates = np.linspace(0, self.drop_path, self.depth, dtype=np.float32)[:, None, None]
+        noise = jnp.moveaxis(noise, 0, -1)
+        return jnp.where(noise < rates, 0, 1 / (1 - rates))
+
+
+def _tap_names(taps: Sequence[str], depth: int) -> tuple[str, ...]:
+    for tap in taps:
+        name, _, layer = tap.partition("/")
+        if name not in TAPS:
+            raise ValueError(f"unknown tap {tap!r}; taps are {', '.join(TAPS)}, or NAME/LAYER")
+        if layer and not -depth <= int(layer) < depth:
+            raise ValueError(f"tap {tap!r}: the stack has layers 0..{depth - 1}")
+    return tuple(dict.fromkeys(tap.partition("/")[0] for tap in taps))
+
+
+def _pick(seen: dict[str, Array], tap: str) -> Array:
+    name, _, layer = tap.partition("/")
+    return seen[name][int(layer)] if layer else seen[name]
+
+
+def _rematerialised(body, remat: Remat, scan: bool):
+    if remat == "none":
+        return body
+    policies = {
+        "full": jax.checkpoint_policies.nothing_saveable,
+        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    }
+    if remat not in policies:
+        raise ValueError(f"remat must be 'none', 'dots' or 'full', got {remat!r}")
+    # Inside a scan the loop itself keeps the compiler from undoing the rematerialisation.
+    return jax.checkpoint(body, policy=policies[remat], prevent_cse=not scan)

@@ -1,0 +1,99 @@
+"""From entries of `config.model` to the values that `nn` and `masking` take, with clear errors."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from maskjax import masking
+from maskjax.method import Batch, require
+from maskjax.nn.vit import Compute, Size
+
+# Shared by the DEFAULTS of methods built on vision transformers.
+COMPUTE = {"dtype": "float32", "scan": None, "remat": "none", "attention": "einsum"}
+
+
+def compute(cfg: ConfigDict) -> Compute:
+    """Reads dtype, scan, remat, attention; scan=None scans on TPU and GPU and unrolls on CPU.
+
+    Raises:
+        UserError: for a value that is not among the valid ones.
+    """
+    require(cfg.dtype in ("float32", "bfloat16"), "model.dtype", cfg.dtype, "float32 or bfloat16")
+    require(cfg.remat in ("none", "dots", "full"), "model.remat", cfg.remat, "none, dots or full")
+    kinds = ("einsum", "xla", "cudnn")
+    require(cfg.attention in kinds, "model.attention", cfg.attention, "einsum, xla or cudnn")
+    require(cfg.scan in (None, True, False), "model.scan", cfg.scan, "None, True or False")
+    scan = jax.default_backend() != "cpu" if cfg.scan is None else cfg.scan
+    return Compute(jnp.dtype(cfg.dtype), scan, cfg.remat, cfg.attention)
+
+
+def size(cfg: ConfigDict, path: str) -> Size:
+    """Reads dim, depth, heads, mlp_ratio of the transformer at `config.<path>`.
+
+    Raises:
+        UserError: if one is not positive, the heads do not divide the width, or the width is not
+            a multiple of 4 (sin-cos positions).
+    """
+    for key in ("dim", "depth", "heads", "mlp_ratio"):
+        require(cfg[key] > 0, f"{path}.{key}", cfg[key], "must be positive")
+    require(cfg.dim % 4 == 0, f"{path}.dim", cfg.dim, "must be a multiple of 4 (sin-cos table)")
+    what = f"must divide {path}.dim = {cfg.dim}"
+    require(cfg.dim % cfg.heads == 0, f"{path}.heads", cfg.heads, what)
+    return Size(cfg.dim, cfg.depth, cfg.heads, cfg.mlp_ratio)
+
+
+def pair(value: Any, path: str) -> tuple[int, int]:
+    """(height, width) from one int or a pair of ints.
+
+    Raises:
+        UserError: for anything else, or a number that is not positive.
+    """
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    valid = len(both) == 2 and all(isinstance(v, int) and v > 0 for v in both)
+    require(valid, path, value, "must be a positive int or (height, width)")
+    return both
+
+
+def patch_grid(cfg: ConfigDict) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows, columns) of the grid, and the patch (height, width), from image_size, patch_size.
+
+    Raises:
+        UserError: unless the patch divides the image.
+    """
+    image = pair(cfg.image_size, "model.image_size")
+    patch = pair(cfg.patch_size, "model.patch_size")
+    divides = image[0] % patch[0] == 0 and image[1] % patch[1] == 0
+    what = f"does not divide model.image_size = {image}"
+    require(divides, "model.patch_size", patch, what)
+    return masking.patches.grid_of(image, patch), patch
+
+
+def check_pixels(cfg: ConfigDict, example: Batch):
+    """Checks channels, mean, std, and that the batches hold the images the model expects.
+
+    Raises:
+        UserError: if they do not fit each other.
+    """
+    for key in ("mean", "std"):
+        fits = len(cfg[key]) == cfg.channels
+        require(fits, f"model.{key}", tuple(cfg[key]), f"needs {cfg.channels} channels")
+    require(min(cfg.std) > 0, "model.std", tuple(cfg.std), "must be positive")
+    expected = (*pair(cfg.image_size, "model.image_size"), cfg.channels)
+    found = tuple(example["image"].shape[1:])
+    what = f"the data has images of (height, width, channels) {found}"
+    require(found == expected, "model.image_size, model.channels", expected, what)
+
+
+def visible_tokens(mask_ratio: float, num_tokens: int) -> int:
+    """How many tokens a hidden share of `mask_ratio` leaves visible.
+
+    Raises:
+        UserError: if the ratio is outside [0, 1) or leaves nothing visible.
+    """
+    try:
+        return masking.count_visible(num_tokens, mask_ratio)
+    except ValueError as error:
+        require(False, "model.mask_ratio", mask_ratio, str(error))
+        raise

@@ -1,0 +1,5 @@
+"""What is predicted: pixels, with or without patch normalisation."""
+
+from maskjax.targets import pixels
+
+__all__ = ["pixels"]

@@ -1,0 +1,115 @@
+"""Mesh, and which axis of which parameter lies on which mesh axis, by path."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from maskjax.errors import UserError
+from maskjax.method import Tree
+from maskjax.nn.sharding import BATCH_AXES
+from maskjax.train.tree import path_name
+
+MESH_AXES = (*BATCH_AXES, "tensor")
+Rules = Sequence[tuple[str, tuple[str | None, ...]]]
+
+# First match wins. The axes are those of one layer; stacked leaves have a depth axis in front,
+# which is never sharded: the loop over layers slices it.
+RULES: Rules = (
+    (r"attn/(query|key|value)/kernel$", ("fsdp", "tensor", None)),
+    (r"attn/(query|key|value)/bias$", ("tensor", None)),
+    (r"attn/out/kernel$", ("tensor", None, "fsdp")),
+    (r"mlp/fc1/kernel$", ("fsdp", "tensor")),
+    (r"mlp/fc1/bias$", ("tensor",)),
+    (r"mlp/fc2/kernel$", ("tensor", "fsdp")),
+    (r"(bias|scale|cls_token|mask_token)$", ()),
+)
+
+
+def make_mesh(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh (replica, data, fsdp, tensor) over the devices; one size may be -1 = the rest.
+
+    Raises:
+        UserError: if the sizes do not multiply to the number of devices, or an axis is unknown.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    unknown = set(sizes) - set(MESH_AXES)
+    if unknown:
+        raise UserError(f"config.mesh: unknown axis {unknown}; axes: {', '.join(MESH_AXES)}")
+    shape = [sizes.get(axis, 1) for axis in MESH_AXES]
+    known = math.prod(s for s in shape if s != -1)
+    if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+        shape[shape.index(-1)] = len(devices) // known
+    if min(shape) < 1 or math.prod(shape) != len(devices):
+        asked = " x ".join(f"{a}={s}" for a, s in zip(MESH_AXES, shape, strict=True))
+        raise UserError(
+            f"config.mesh: {asked} does not make {len(devices)} devices; set one axis to -1"
+        )
+    types = (AxisType.Auto,) * len(MESH_AXES)
+    if len(devices) == 1:
+        return Mesh(np.asarray(devices).reshape(shape), MESH_AXES, axis_types=types)
+    return jax.make_mesh(tuple(shape), MESH_AXES, axis_types=types, devices=devices)
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Over how many parts of the mesh the batch is spread."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """First axis over (replica, data, fsdp)."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same values on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def param_shardings(
+    abstract: Tree, mesh: Mesh, rules: Rules = RULES, *, min_size: int = 2**14
+) -> Tree:
+    """A NamedSharding per leaf, for parameters and for any tree that holds copies of them.
+
+    Optimizer moments, EMA and teachers match by the end of their path. A leaf without a rule has
+    `fsdp` on its largest divisible axis, unless it has fewer than `min_size` values. An axis that
+    its mesh axis does not divide stays whole.
+
+    Args:
+        abstract: tree of arrays or `jax.ShapeDtypeStruct`s.
+        mesh: of `make_mesh`.
+        rules: ordered (path regex, mesh axis or None per array axis); first match wins.
+        min_size: smaller leaves without a rule are replicated.
+    """
+
+    def one(path, leaf) -> NamedSharding:
+        return NamedSharding(mesh, _spec(path_name(path), leaf.shape, mesh, rules, min_size))
+
+    return jax.tree_util.tree_map_with_path(one, abstract)
+
+
+def _spec(
+    name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules, min_size: int
+) -> PartitionSpec:
+    axes = next((axes for regex, axes in rules if re.search(regex, name)), None)
+    if axes is None:
+        return _fallback(name, shape, mesh, min_size)
+    if len(axes) > len(shape):  # a scalar or factored statistic kept under a parameter's path
+        return PartitionSpec()
+    axes = (None,) * (len(shape) - len(axes)) + tuple(axes)
+    divides = lambda axis, size: axis is not None and size % mesh.shape[axis] == 0  # noqa: E731
+    kept = [a if divides(a, size) else None for a, size in zip(axes, shape, strict=True)]
+    return PartitionSpec(*kept)
+
+
+def _fallback(name: str, shape: tuple[int, ...], mesh: Mesh, min_size: int) -> PartitionSpec:
+    shards = mesh.shape["fsdp"]
+    first = 1 if re.search(r"(^|/)\w*blocks/", name) else 0
+    candidates = [axis for axis in range(first, len(shape)) if shape[axis] % shards == 0]
+    if not candidates or math.prod(shape) < min_size:
+        return PartitionSpec()
+    largest = max(candidates, key=lambda axis: shape[axis])
+    return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(shape))))

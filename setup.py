@@ -1,0 +1,63 @@
+"""Package definition: lower bounds only; constraints.txt pins what was tested."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "maskjax/__init__.py").read_text())[1]
+
+setup(
+    name="maskjax",
+    version=VERSION,
+    description="Training with masks in JAX: masked image modelling and everything around it",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # The experiment files live at the top level and are installed as maskjax.configs, so that
+    # `--config=mim/mae.py:b16` works without a clone.
+    packages=[
+        *find_packages(include=["maskjax", "maskjax.*"]),
+        "maskjax.configs",
+        "maskjax.configs.mim",
+    ],
+    package_dir={"maskjax.configs": "configs"},
+    package_data={"maskjax": ["data/photos/*.jpg"]},
+    entry_points={"console_scripts": ["maskjax=maskjax.cli.main:main"]},
+    install_requires=[
+        "jax>=0.10.2",
+        "flax>=0.12.8",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "grain>=0.2.18",
+        "ml-collections>=1.1.0",
+        "chex>=0.1.92",
+        "einops>=0.8.2",
+        "numpy>=2.0",
+        "absl-py>=2.1",
+        "Pillow>=11.0",
+        "matplotlib>=3.9",
+        "scikit-learn>=1.5",
+        "mlxtend>=0.23",
+        "pyarrow>=17.0",
+        "rich>=13.0",
+        "safetensors>=0.5",
+        "tensorboardX>=2.6",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "cuda": ["jax[cuda12]>=0.10.2"],
+        "tfds": ["tensorflow-datasets>=4.9.10", "importlib_resources"],
+        "torch": ["torch>=2.6", "transformers>=5.0"],
+        "dev": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "import-linter>=2.1",
+            "scikit-image>=0.24",
+        ],
+    },
+)

@@ -1,0 +1,17 @@
+"""Before any test imports jax: 8 emulated CPU devices, and a compilation cache that is kept."""
+
+import os
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax-tests"
+
+flags = os.environ.get("XLA_FLAGS", "")
+if "xla_force_host_platform_device_count" not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# The cache is set through the environment so that tests which start processes share it, and so that
+# this file need not import jax: `import maskjax.masking` is tested in a process that must stay
+# clean.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
