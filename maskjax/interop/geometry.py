@@ -118,13 +118,17 @@ def _check_sizes(geometry: Geometry) -> None:
     if any(size < 1 or size % geometry.patch_size for size in geometry.image_size):
         size, patch = geometry.image_size, geometry.patch_size
         raise UserError(f"geometry: image_size={size} is no multiple of patch_size={patch}.")
-    if geometry.dim % geometry.heads:
-        raise UserError(f"geometry: dim={geometry.dim} is no multiple of heads={geometry.heads}.")
+    _check_width("", geometry.dim, geometry.heads, geometry.position == "sincos")
     if not geometry.has_decoder:
         return
     for name in ("decoder_depth", "decoder_heads", "decoder_mlp_hidden"):
         if getattr(geometry, name) < 1:
             raise UserError(f"geometry: {name}={getattr(geometry, name)}; a decoder needs 1 or more.")
-    if geometry.decoder_dim % geometry.decoder_heads:
-        dim, heads = geometry.decoder_dim, geometry.decoder_heads
-        raise UserError(f"geometry: decoder_dim={dim} is no multiple of decoder_heads={heads}.")
+    _check_width("decoder_", geometry.decoder_dim, geometry.decoder_heads, True)
+
+
+def _check_width(prefix: str, dim: int, heads: int, sincos: bool) -> None:
+    if dim % heads:
+        raise UserError(f"geometry: {prefix}dim={dim} is no multiple of {prefix}heads={heads}.")
+    if sincos and dim % 4:
+        raise UserError(f"geometry: {prefix}dim={dim}; a sin-cos position table needs a multiple of 4.")

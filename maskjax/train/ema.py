@@ -16,7 +16,7 @@ PyTree = Any
 
 
 class EmaState(NamedTuple):
-    """Of `with_ema`: updates done (int32[]), the average (float32, as params), the wrapped state."""
+    """Of `with_ema`: updates done (int32[]), the average (float32, as params), the inner state."""
 
     count: jax.Array
     ema: PyTree
@@ -26,7 +26,7 @@ class EmaState(NamedTuple):
 def with_ema(
     tx: optax.GradientTransformation, decay: float | Callable[[jax.Array], jax.typing.ArrayLike]
 ) -> optax.GradientTransformationExtraArgs:
-    """Keep `ema = d * ema + (1 - d) * params`, with the parameters as each update of `tx` leaves them.
+    """Keep `ema = d * ema + (1 - d) * params`, with the params that each update of `tx` leaves.
 
     The average starts at the initial parameters, so it needs no bias correction (Polyak and
     Juditsky 1992 for the idea; this form is the one of Tarvainen and Valpola 2017). It has to be

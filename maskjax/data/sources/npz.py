@@ -3,7 +3,7 @@
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,9 +42,6 @@ class NpzSource(ArraySource):
 
     def __len__(self) -> int:
         return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return super().__getitem__(index)
 
 
 def _load(path: str, image_key: str, label_key: str | None) -> Arrays:

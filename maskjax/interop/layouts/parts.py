@@ -114,4 +114,4 @@ def sincos(theirs: str, grid: tuple[int, int], dim: int, cls: bool) -> Constant:
 def _sincos(grid: tuple[int, int], dim: int, cls: bool) -> np.ndarray:
     from maskjax.nn.position import sincos_2d  # nn may load flax, which a table of names must not
 
-    return sincos_2d(grid, dim, cls)
+    return sincos_2d(grid, dim, cls=cls)

@@ -1,0 +1,196 @@
+"""From a resolved config to the parts of a run; every command starts here."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from maskjax.data import source as sources
+from maskjax.data.transforms import EvalTransform, TrainTransform
+from maskjax.errors import UserError
+from maskjax.method import Batch, Method, Schedule, build_method
+from maskjax.options import pair
+from maskjax.train import optim, sharding
+from maskjax.train.state import TrainState, create_state
+from maskjax.train.step import Shardings, StepFn, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run before its first step: checked, sharded, not yet compiled.
+
+    Attributes:
+        config: the resolved config.
+        method: what is trained.
+        schedule: length of the run.
+        optimizers: {name: optax transformation}.
+        learning_rate: step -> learning rate.
+        mesh: over all devices.
+        abstract_state: shapes, dtypes and shardings of the state.
+    """
+
+    config: ConfigDict
+    method: Method
+    schedule: Schedule
+    optimizers: dict[str, optax.GradientTransformation]
+    learning_rate: Callable[[Array], Array]
+    mesh: Mesh
+    abstract_state: TrainState
+
+    def init(self) -> TrainState:
+        """The state at step 0, born sharded."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+        with jax.set_mesh(self.mesh):
+            return jax.jit(self._create, out_shardings=shardings)(_init_key(self.config))
+
+    def _create(self, key: Array) -> TrainState:
+        example = _zeros(example_batch(self.config, 1))
+        return create_state(self.method, self.optimizers, key, example)
+
+    def step(self) -> StepFn:
+        """The jitted training step on the mesh."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+        config = self.config
+        return make_train_step(
+            self.method,
+            self.optimizers,
+            accumulate=config.train.accumulate,
+            shardings=Shardings(self.mesh, shardings, sharding.batch_sharding(self.mesh)),
+            seed=config.seed,
+        )
+
+    def check_step(self):
+        """Traces one step without compiling it, so that shape errors come before a long compile."""
+        batch = example_batch(self.config, self.config.data.global_batch)
+        step = make_train_step(
+            self.method,
+            self.optimizers,
+            accumulate=self.config.train.accumulate,
+            seed=self.config.seed,
+        )
+        jax.eval_shape(
+            functools.partial(step, static=self.method.static(0)), self.abstract_state, batch
+        )
+
+
+def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Experiment:
+    """Builds everything that a config describes, and checks it.
+
+    Args:
+        config: resolved.
+        num_examples: size of the training set.
+        devices: default all.
+
+    Raises:
+        UserError: naming the config path of the first entry that does not fit.
+    """
+    mesh = sharding.make_mesh(dict(config.mesh), devices)
+    _check_batch(config, mesh)
+    schedule = run_length(config, num_examples)
+    example = example_batch(config, config.data.global_batch)
+    method = build_method(config.method, config.model.to_dict(), example, schedule)
+    optimizer, learning_rate = optim.build_optimizer(
+        config.optim,
+        total_steps=schedule.total_steps,
+        steps_per_epoch=schedule.steps_per_epoch,
+        global_batch=config.data.global_batch,
+        method_groups=method.groups,
+        layers=method.layers,
+    )
+    optimizers = {"main": optimizer}
+    abstract = jax.eval_shape(
+        lambda key: create_state(method, optimizers, key, _zeros(example_batch(config, 1))),
+        _init_key(config),
+    )
+    shardings = sharding.param_shardings(abstract, mesh)
+    abstract = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        abstract,
+        shardings,
+    )
+    return Experiment(config, method, schedule, optimizers, learning_rate, mesh, abstract)
+
+
+def run_length(config: ConfigDict, num_examples: int) -> Schedule:
+    """Total steps and steps per epoch (fractional) of a run.
+
+    Raises:
+        UserError: unless exactly one of train.steps and train.epochs is positive.
+    """
+    steps_per_epoch = num_examples / config.data.global_batch
+    steps, epochs = config.train.steps, config.train.epochs
+    if (steps > 0) == (epochs > 0):
+        raise UserError(f"config.train: set one of steps ({steps}) and epochs ({epochs}), not both")
+    return Schedule(steps or max(1, round(epochs * steps_per_epoch)), steps_per_epoch)
+
+
+def _check_batch(config: ConfigDict, mesh: Mesh):
+    shards = sharding.batch_shards(mesh) * max(1, config.train.accumulate)
+    if config.data.global_batch <= 0 or config.data.global_batch % shards:
+        raise UserError(
+            f"config.data.global_batch = {config.data.global_batch}: must be a positive multiple of"
+            f" {shards} = batch shards of the mesh x config.train.accumulate"
+        )
+
+
+def example_batch(config: ConfigDict, size: int) -> Batch:
+    """Shapes and dtypes of a training batch of `size` examples."""
+    height, width = pair(config.model.image_size, "model.image_size")
+    image = (size, height, width, config.model.channels)
+    return {
+        "image": jax.ShapeDtypeStruct(image, jnp.uint8),
+        "position": jax.ShapeDtypeStruct((size, 2), jnp.uint32),
+    }
+
+
+def _zeros(batch: Batch) -> Batch:
+    return {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
+
+
+def _init_key(config: ConfigDict) -> Array:
+    return jax.random.fold_in(jax.random.key(config.seed), 1)
+
+
+def train_transform(config: ConfigDict) -> TrainTransform:
+    """Augmentation of training images, as `config.data` says."""
+    data = config.data
+    return TrainTransform(
+        pair(config.model.image_size, "model.image_size"),
+        scale=tuple(data.crop_scale),
+        ratio=tuple(data.crop_ratio),
+        flip=data.flip,
+        crop=data.crop,
+    )
+
+
+def eval_transform(config: ConfigDict) -> EvalTransform:
+    """Resize and centre crop of evaluation images, as `config.data` says."""
+    size = pair(config.model.image_size, "model.image_size")
+    return EvalTransform(size, config.data.resize or min(size))
+
+
+def data_source(config: ConfigDict, split: str) -> sources.Source:
+    """The training or test data of the config: split "train" or "test"."""
+    name = config.data.train_split if split == "train" else config.data.test_split
+    return sources.resolve(config.data.path, name)
+
+
+def eval_batches(config: ConfigDict, split: str) -> Callable[[], Iterator[Batch]]:
+    """A callable that gives a fresh evaluation iterator over the split, every image once."""
+    from maskjax.data.evaluate import evaluation_batches
+
+    source, transform = data_source(config, split), eval_transform(config)
+    return lambda: evaluation_batches(
+        source,
+        transform,
+        batch_size=config.evaluate.batch,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )

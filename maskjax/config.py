@@ -1,0 +1,147 @@
+"""Experiment files: finding them, their default entries, and overrides from the command line."""
+
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from maskjax.errors import UserError
+
+
+def default_config(method: str) -> ConfigDict:
+    """Every entry that an experiment has, with its default; `model` is the method's DEFAULTS."""
+    from maskjax.method import load_method
+    from maskjax.train import optim
+
+    sections = {
+        "method": method,
+        "seed": 0,
+        "model": dict(load_method(method).DEFAULTS),
+        "data": {
+            "path": "photo_crops",  # see maskjax.data.source
+            "train_split": "train",
+            "test_split": "test",
+            "global_batch": 64,  # examples per step, over all devices and micro-batches
+            "crop": True,  # random resized crop; False = resize + centre crop only
+            "crop_scale": (0.2, 1.0),  # share of the image's area
+            "crop_ratio": (3 / 4, 4 / 3),
+            "flip": True,
+            "resize": 0,  # short side in evaluation before the centre crop; 0 = the image size
+            "workers": 0,  # processes for decoding and augmentation; 0 = threads
+        },
+        "optim": dict(optim.DEFAULTS),
+        "train": {
+            "steps": 0,  # one of these two
+            "epochs": 0.0,
+            "accumulate": 1,  # micro-batches per step
+            "log_every": 50,
+        },
+        "checkpoint": {
+            "every": 1000,  # steps; the last step is always saved
+            "keep_last": 2,
+            "keep_every": 0,  # also keeps steps divisible by this; 0 = none
+            "keep_best": "",  # also keeps the best by this metric ("loss")
+        },
+        # Devices per axis; -1 = all that are left.
+        "mesh": {"replica": 1, "data": -1, "fsdp": 1, "tensor": 1},
+        "evaluate": {
+            "evaluators": ("knn", "linear_probe", "rank", "reconstruction", "held_out"),
+            "during": (),  # evaluators that also run while training
+            "every": 0,  # steps between them; 0 = never
+            "batch": 128,
+            "pool": "mean",  # mean of patch tokens, or cls
+        },
+        "tensorboard": True,
+        "init_from": "",  # safetensors or npz file in any known layout: weights only
+    }
+    return ConfigDict(sections, convert_dict=True)
+
+
+# These may differ between a run and its resumption: they do not change what is computed.
+FREE_KEYS = (
+    "data.workers",
+    "train.log_every",
+    "train.accumulate",
+    "checkpoint",
+    "mesh",
+    "evaluate",
+    "tensorboard",
+)
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, dict[str, Any]]:
+    """The experiment at `FILE[:ARG]`, with overrides applied and locked.
+
+    Args:
+        spec: a Python file with `get_config(arg)`, or the name of an installed one such as
+            `mim/mae:b16`, with an argument that selects a variant.
+        overrides: `--config.key=value`, as on the command line.
+
+    Returns:
+        The config, and {key: value} of what was overridden.
+
+    Raises:
+        UserError: if there is no such file or variant, or an override names a key that does not
+            exist or a value of the wrong type.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    path = find_config(spec)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        values(["maskjax", f"--config={path}", *overrides])
+        config = values.config
+    except UserError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{spec}: {_reason(error)}") from error
+    config.lock()
+    return config, dict(config_flags.get_override_values(values["config"]))
+
+
+def _reason(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return " ".join(text.split())
+
+
+def find_config(spec: str) -> str:
+    """`FILE[:ARG]` with the path of the file, for a file or the name of an installed experiment.
+
+    Raises:
+        UserError: naming the places that were looked at.
+    """
+    name, _, arg = spec.partition(":")
+    suffix = f":{arg}" if arg else ""
+    if pathlib.Path(name).is_file():
+        return f"{name}{suffix}"
+    installed = config_folder() / pathlib.Path(name.removeprefix("configs/")).with_suffix(".py")
+    if installed.is_file():
+        return f"{installed}{suffix}"
+    known = sorted(str(p.relative_to(config_folder())) for p in config_folder().glob("*/*.py"))
+    raise UserError(
+        f"--config={spec}: no file {name!r}, and no installed experiment of that name;"
+        f" installed: {', '.join(k for k in known if '__init__' not in k)}"
+    )
+
+
+def config_folder() -> pathlib.Path:
+    """Where the experiment files are: inside the installed package, or at the top of a clone."""
+    found = importlib.util.find_spec("maskjax.configs")
+    if found and found.submodule_search_locations:
+        return pathlib.Path(next(iter(found.submodule_search_locations)))
+    return pathlib.Path(__file__).parent.parent / "configs"
+
+
+def restored_config(resolved: dict[str, Any]) -> ConfigDict:
+    """A ConfigDict from what a run saved (`config.json`); lists become tuples again."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: tuples(inner) for key, inner in value.items()}
+        return tuple(tuples(v) for v in value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(resolved), convert_dict=True)

@@ -1,0 +1,116 @@
+"""The one training loop. Its order, the same on every process, is documented in `run_loop` only."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping
+
+import jax
+from jax import Array
+
+from maskjax.errors import UserError
+from maskjax.train.state import TrainState
+from maskjax.train.step import StepFn
+
+Metrics = Mapping[str, float]
+
+
+class NonFiniteLossError(UserError):
+    """The loss or gradient became NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """Something that the loop does at steps divisible by `steps`, and after the last one.
+
+    Attributes:
+        call: gets the number of finished steps and what the hook is about.
+        steps: 0 = never before the end.
+        at_end: also after the last step.
+    """
+
+    call: Callable
+    steps: int
+    at_end: bool = True
+
+    def due(self, done: int, last: bool) -> bool:
+        """Whether to call after step `done`."""
+        return (last and self.at_end) or (self.steps > 0 and done % self.steps == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What happens between steps.
+
+    Attributes:
+        log: (done, metrics as floats).
+        evaluate: (done, state).
+        save: (done, state); must be done with the arrays, or have copied them, on return.
+        stop: asked after each step; True ends the loop after a save.
+    """
+
+    log: Every
+    evaluate: Every
+    save: Every
+    stop: Callable[[], bool] = lambda: False
+
+
+def run_loop(
+    state: TrainState,
+    step: StepFn,
+    batches: Iterator[Mapping[str, Array]],
+    hooks: Hooks,
+    *,
+    total_steps: int,
+    static: Callable[[int], Hashable] = lambda step: None,
+) -> TrainState:
+    """Trains from `state.step` to `total_steps`.
+
+    One turn, in this order:
+      1. the next batch, already on the devices;
+      2. the step (the old state is donated);
+      3. log, if due: the only point where the host waits for the step; a loss or gradient that is
+         not finite ends the run here, before anything of it is saved;
+      4. evaluate, if due;
+      5. save, if due: the state and the position of the next example;
+      6. stop, if asked: saves first.
+    Inside a turn no array moves between host and device unless the code says so.
+
+    Args:
+        state: on the mesh, owned by the loop from here on.
+        step: of `make_train_step`.
+        batches: endless, beginning with the batch of step `state.step`.
+        hooks: what happens between steps.
+        total_steps: where to end.
+        static: host-side `Method.static`.
+
+    Raises:
+        NonFiniteLossError: if the logged loss or gradient norm is not finite.
+    """
+    done = int(jax.device_get(state.step))
+    while done < total_steps:
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, next(batches), static(done))
+        done += 1
+        last = done == total_steps
+        stop = hooks.stop()
+        if hooks.log.due(done, last or stop):
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            _check_finite(done, values)
+            hooks.log.call(done, values)
+        if hooks.evaluate.due(done, last):
+            hooks.evaluate.call(done, state)
+        if hooks.save.due(done, last or stop):
+            hooks.save.call(done, state)
+        if stop:
+            break
+    return state
+
+
+def _check_finite(done: int, metrics: Metrics):
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise NonFiniteLossError(
+            f"step {done}: {', '.join(broken)} is not finite. Nothing of it was saved: lower"
+            " config.optim.base_lr, set config.optim.clip_norm, or use config.model.dtype=float32,"
+            " and start again from the last checkpoint"
+        )
