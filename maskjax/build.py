@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,11 +16,16 @@ from ml_collections import ConfigDict
 from maskjax.data import source as sources
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.errors import UserError
-from maskjax.method import Batch, Method, Schedule, build_method
+from maskjax.interop.geometry import Geometry
+from maskjax.masking import Draws
+from maskjax.method import Batch, Method, Schedule, Tree, build_method
 from maskjax.options import pair
 from maskjax.train import optim, sharding
+from maskjax.train.feed import to_devices
 from maskjax.train.state import TrainState, create_state
 from maskjax.train.step import Shardings, StepFn, make_train_step
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +56,29 @@ class Experiment:
         with jax.set_mesh(self.mesh):
             return jax.jit(self._create, out_shardings=shardings)(_init_key(self.config))
 
+    def start(self) -> TrainState:
+        """The state a new run begins with: `init`, with weights from `config.init_from` if named.
+
+        Raises:
+            UserError: if the file does not fit the model.
+        """
+        state = self.init()
+        if not self.config.init_from:
+            return state
+        params = load_params(self.method, state.params, self.config.init_from)
+        return dataclasses.replace(state, params=params)
+
     def _create(self, key: Array) -> TrainState:
         example = _zeros(example_batch(self.config, 1))
         return create_state(self.method, self.optimizers, key, example)
 
     def step(self) -> StepFn:
-        """The jitted training step on the mesh."""
+        """The jitted training step on the mesh.
+
+        Raises:
+            UserError: unless the global batch divides over the mesh and the micro-batches.
+        """
+        _check_batch(self.config, self.mesh)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         config = self.config
         return make_train_step(
@@ -67,7 +90,12 @@ class Experiment:
         )
 
     def check_step(self):
-        """Traces one step without compiling it, so that shape errors come before a long compile."""
+        """Traces one step without compiling it, so that shape errors come before a long compile.
+
+        Raises:
+            UserError: naming what does not fit.
+        """
+        _check_batch(self.config, self.mesh)
         batch = example_batch(self.config, self.config.data.global_batch)
         step = make_train_step(
             self.method,
@@ -92,7 +120,6 @@ def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Ex
         UserError: naming the config path of the first entry that does not fit.
     """
     mesh = sharding.make_mesh(dict(config.mesh), devices)
-    _check_batch(config, mesh)
     schedule = run_length(config, num_examples)
     example = example_batch(config, config.data.global_batch)
     method = build_method(config.method, config.model.to_dict(), example, schedule)
@@ -131,6 +158,59 @@ def run_length(config: ConfigDict, num_examples: int) -> Schedule:
     return Schedule(steps or max(1, round(epochs * steps_per_epoch)), steps_per_epoch)
 
 
+def geometry(method: Method) -> Geometry:
+    """The sizes that a weights file of this method needs to be understood.
+
+    Raises:
+        UserError: if the method does not say them, or no weights format can hold them.
+    """
+    sizes = method.describe.get("geometry")
+    if sizes is None:
+        raise UserError("this method has no weights format to read or write")
+    return Geometry(**sizes)
+
+
+def load_params(method: Method, params: Tree, path: str) -> Tree:
+    """`params` with the values of a weights file in any known layout, placed as `params` are."""
+    from maskjax.interop.export import import_weights
+
+    loaded, report = import_weights(path, params, geometry(method))
+    log.info("%s: %s", path, report)
+    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded, params)
+
+
+def check_example(config: ConfigDict, source: sources.Source):
+    """Reads the first training image, so that unreadable data fails in a second.
+
+    Raises:
+        UserError: if it cannot be read as the model wants it.
+    """
+    example = eval_transform(config)(source[0])
+    height, width = pair(config.model.image_size, "model.image_size")
+    if example.shape != (height, width, config.model.channels):
+        raise UserError(
+            f"config.data.path = {config.data.path!r} has images of (height, width, channels)"
+            f" {example.shape}; config.model wants {(height, width, config.model.channels)}"
+        )
+
+
+def jitted_predict(parts: Experiment) -> dict[str, Callable]:
+    """The method's predict functions, jitted on the mesh; they take batches of numpy arrays.
+
+    Each is (params, extra, batch, draws) -> {name: Array}.
+    """
+    rows = sharding.batch_sharding(parts.mesh)
+
+    def on_mesh(jitted: Callable) -> Callable:
+        def call(params: Tree, extra: Tree, batch: Batch, draws: Draws) -> dict[str, Array]:
+            with jax.set_mesh(parts.mesh):
+                return jitted(params, extra, to_devices(batch, rows), draws)
+
+        return call
+
+    return {name: on_mesh(jax.jit(fn)) for name, fn in parts.method.predict.items()}
+
+
 def _check_batch(config: ConfigDict, mesh: Mesh):
     shards = sharding.batch_shards(mesh) * max(1, config.train.accumulate)
     if config.data.global_batch <= 0 or config.data.global_batch % shards:
@@ -167,13 +247,14 @@ def train_transform(config: ConfigDict) -> TrainTransform:
         ratio=tuple(data.crop_ratio),
         flip=data.flip,
         crop=data.crop,
+        channels=config.model.channels,
     )
 
 
 def eval_transform(config: ConfigDict) -> EvalTransform:
     """Resize and centre crop of evaluation images, as `config.data` says."""
     size = pair(config.model.image_size, "model.image_size")
-    return EvalTransform(size, config.data.resize or min(size))
+    return EvalTransform(size, config.data.resize, channels=config.model.channels)
 
 
 def data_source(config: ConfigDict, split: str) -> sources.Source:
@@ -187,10 +268,11 @@ def eval_batches(config: ConfigDict, split: str) -> Callable[[], Iterator[Batch]
     from maskjax.data.evaluate import evaluation_batches
 
     source, transform = data_source(config, split), eval_transform(config)
+    shards = jax.device_count()
     return lambda: evaluation_batches(
         source,
         transform,
-        batch_size=config.evaluate.batch,
+        batch_size=-(-config.evaluate.batch // shards) * shards,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

@@ -78,7 +78,9 @@ class Method:
         static: step -> hashable, on the host: values that change shapes (ratio ramps); one
             executable per value.
         coupled: the loss couples examples, so that micro-batches would change it.
-        describe: facts that an exported file carries (geometry, mask settings, normalisation).
+        describe: facts that an exported file carries: "geometry" (what `interop.Geometry` takes),
+            mask settings, normalisation.
+        step_flops: matmul FLOPs of one training step per image, forward and backward; 0 = unknown.
     """
 
     init: Callable[[Array, Batch], tuple[Tree, Tree]]
@@ -91,6 +93,7 @@ class Method:
     static: Callable[[int], Hashable] = lambda step: None
     coupled: bool = False
     describe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    step_flops: float = 0.0
 
 
 def method_names() -> tuple[str, ...]:

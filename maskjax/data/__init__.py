@@ -1,4 +1,5 @@
-"""Data: sources named by one string, transforms on numpy arrays, a training and an evaluation iterator.
+"""Data: sources named by one string, transforms on numpy arrays, a training and an evaluation
+iterator.
 
 Import what you need from the submodules; this file imports nothing, so that the parts which need
 only numpy and Pillow stay free of Grain.

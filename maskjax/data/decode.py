@@ -13,11 +13,11 @@ _MODES = {1: "L", 3: "RGB"}
 def decode(image: bytes | np.ndarray, channels: int | None = None, name: str = "?") -> np.ndarray:
     """One image as uint8[H, W, C].
 
-    Encoded images (anything Pillow reads) are turned upright by their EXIF orientation and converted:
-    palettes are looked up, CMYK becomes RGB, 16-bit grey keeps its high byte, alpha is dropped (the
-    colours below it stay, as in the usual PyTorch loaders), colour becomes grey by the ITU-R 601
-    luma and grey becomes colour by repetition. Arrays pass unchanged when their channel count is
-    right, whatever it is, and are converted between 1 and 3 by the same rules.
+    Encoded images (anything Pillow reads) are turned upright by their EXIF orientation and
+    converted: palettes are looked up, CMYK becomes RGB, 16-bit grey keeps its high byte, alpha is
+    dropped (the colours below it stay, as in the usual PyTorch loaders), colour becomes grey by the
+    ITU-R 601 luma and grey becomes colour by repetition. Arrays pass unchanged when their channel
+    count is right, whatever it is, and are converted between 1 and 3 by the same rules.
 
     Args:
         image: the bytes of a file, or uint8[H, W] or uint8[H, W, C].
@@ -26,17 +26,19 @@ def decode(image: bytes | np.ndarray, channels: int | None = None, name: str = "
         name: the id of the example, for the message.
 
     Raises:
-        UserError: the file is broken, no image, a decompression bomb, or in floating point; the array
-            is not uint8 or has another number of channels.
+        UserError: the file is broken, no image, a decompression bomb, or in floating point; the
+            array is not uint8 or has another number of channels.
     """
     if isinstance(image, np.ndarray):
         return _convert_array(image, channels, name)
     if channels not in (None, *_MODES):
-        raise UserError(f"image {name!r} is an encoded file: it decodes to 1 or 3 channels, not {channels}")
+        raise UserError(
+            f"image {name!r} is an encoded file: it decodes to 1 or 3 channels, not {channels}"
+        )
     try:
         return _decode(image, channels)
     except Exception as error:
-        # Broken files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, zlib.error.
+        # Broken files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, ...
         raise UserError(f"cannot decode image {name!r} ({len(image)} bytes): {error}") from error
 
 
@@ -69,7 +71,8 @@ def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
 def _convert_array(image: np.ndarray, channels: int | None, name: str) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
         raise UserError(
-            f"image {name!r} must be uint8[H, W] or uint8[H, W, C], found {image.dtype}{image.shape}"
+            f"image {name!r} must be uint8[H, W] or uint8[H, W, C],"
+            f" found {image.dtype}{list(image.shape)}"
         )
     image = _with_channel_axis(image)
     if channels is None or image.shape[2] == channels:

@@ -13,9 +13,9 @@ def host_rng(seed: int, stream: str, position: int, draw: int = 0) -> np.random.
     """A generator that depends on its arguments only, never on what was drawn before.
 
     The Philox block cipher (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is
-    keyed with (seed, crc32(stream)) and its 256-bit counter starts at (0, 0, draw, position), lowest
-    word first, so two different (position, draw) pairs are 2**128 blocks apart and never overlap.
-    Any worker on any host that asks for the same four values gets the same numbers.
+    keyed with (seed, crc32(stream)) and its 256-bit counter starts at (0, 0, draw, position),
+    lowest word first, so two different (position, draw) pairs are 2**128 blocks apart and never
+    overlap. Any worker on any host that asks for the same four values gets the same numbers.
 
     Args:
         seed: 0 <= seed < 2**64.
@@ -32,3 +32,13 @@ def host_rng(seed: int, stream: str, position: int, draw: int = 0) -> np.random.
     key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)
     counter = np.array([0, 0, draw, position], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def position_words(position: int | np.ndarray) -> np.ndarray:
+    """Positions [...] in 0 .. 2**64 - 1 as uint32[..., 2], high word and low word.
+
+    JAX has no 64-bit integers by default; the two words are what masks are keyed with on the
+    device.
+    """
+    words = np.asarray(position, np.uint64)
+    return np.stack([words >> np.uint64(32), words & np.uint64(2**32 - 1)], -1).astype(np.uint32)

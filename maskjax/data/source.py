@@ -24,8 +24,8 @@ FORMS = {
 class Source(Protocol):
     """Random access to raw examples. Picklable; files are opened on first use in each process.
 
-    ``source[i]`` is a dict: "image" is uint8[H, W, C] or the bytes of an encoded file, "label" is an
-    int (absent from every example of a source without labels), "id" is a str that stays the same
+    ``source[i]`` is a dict: "image" is uint8[H, W, C] or the bytes of an encoded file, "label" is
+    an int (absent from every example of a source without labels), "id" is a str that stays the same
     when other examples come and go. ``class_names`` has one name per label, or is None.
     """
 
@@ -44,8 +44,9 @@ def resolve(spec: str, split: str) -> Source:
         split: "train", "test", ...: which part; each kind says which ones it has.
 
     Raises:
-        UserError: unknown kind; missing path, split, array or package; nothing found there. The check
-            reads directory listings and file headers only, so it answers before training starts.
+        UserError: unknown kind; missing path, split, array or package; nothing found there. The
+            check reads directory listings and file headers only, so it answers before training
+            starts.
     """
     kind, _, argument = spec.partition(":")
     if kind not in FORMS:

@@ -28,9 +28,7 @@ class Differences:
     wrong: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.missing or self.unfilled or self.unused or self.reshaped or self.wrong
-        )
+        return bool(self.missing or self.unfilled or self.unused or self.reshaped or self.wrong)
 
     def lines(self) -> list[str]:
         """One line for each group of keys that differ only in their numbers."""

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from maskjax.errors import UserError
 
@@ -62,7 +62,9 @@ class Geometry:
                 found = getattr(self, field)
                 raise UserError(f"geometry: {field}={found!r}; choose one of {', '.join(choices)}.")
         if self.pool == "cls" and not self.cls:
-            raise UserError("geometry: pool='cls' needs cls=True; use pool='gap' without a cls token.")
+            raise UserError(
+                "geometry: pool='cls' needs cls=True; use pool='gap' without a cls token."
+            )
         if self.pool == "none" and self.num_classes:
             raise UserError("geometry: num_classes is set but pool='none'; set pool to cls or gap.")
 
@@ -84,7 +86,9 @@ class Geometry:
 
     def to_metadata(self) -> dict[str, str]:
         """As strings for a file header: ``{"geometry.dim": "768", ...}``, each value in JSON."""
-        return {PREFIX + name: json.dumps(value) for name, value in dataclasses.asdict(self).items()}
+        return {
+            PREFIX + name: json.dumps(value) for name, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
@@ -102,13 +106,14 @@ class Geometry:
         try:
             return cls(**{name: json.loads(v) for name, v in found.items() if name in known})
         except (TypeError, json.JSONDecodeError) as error:
-            raise UserError(f"the geometry in the file's metadata cannot be read: {error}") from None
+            raise UserError(
+                f"the geometry in the file's metadata cannot be read: {error}"
+            ) from None
 
-    def differences(self, other: "Geometry", ignore: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Fields whose values differ, as "name: mine, other's"."""
-        names = [field.name for field in dataclasses.fields(self) if field.name not in ignore]
-        pairs: list[tuple[str, Any, Any]] = [(n, getattr(self, n), getattr(other, n)) for n in names]
-        return tuple(f"{name}: {mine}, {theirs}" for name, mine, theirs in pairs if mine != theirs)
+    def differences(self, other: "Geometry", fields: Iterable[str]) -> tuple[str, ...]:
+        """Which of ``fields`` differ, as "name: mine, other's"."""
+        values = ((name, getattr(self, name), getattr(other, name)) for name in fields)
+        return tuple(f"{name}: {mine}, {theirs}" for name, mine, theirs in values if mine != theirs)
 
 
 def _check_sizes(geometry: Geometry) -> None:
@@ -123,7 +128,9 @@ def _check_sizes(geometry: Geometry) -> None:
         return
     for name in ("decoder_depth", "decoder_heads", "decoder_mlp_hidden"):
         if getattr(geometry, name) < 1:
-            raise UserError(f"geometry: {name}={getattr(geometry, name)}; a decoder needs 1 or more.")
+            raise UserError(
+                f"geometry: {name}={getattr(geometry, name)}; a decoder needs 1 or more."
+            )
     _check_width("decoder_", geometry.decoder_dim, geometry.decoder_heads, True)
 
 
@@ -131,4 +138,6 @@ def _check_width(prefix: str, dim: int, heads: int, sincos: bool) -> None:
     if dim % heads:
         raise UserError(f"geometry: {prefix}dim={dim} is no multiple of {prefix}heads={heads}.")
     if sincos and dim % 4:
-        raise UserError(f"geometry: {prefix}dim={dim}; a sin-cos position table needs a multiple of 4.")
+        raise UserError(
+            f"geometry: {prefix}dim={dim}; a sin-cos position table needs a multiple of 4."
+        )

@@ -15,8 +15,16 @@ WHOLE = {**ENCODER, **FULL}
 KINDS = (
     ("mae", "mae, encoder only", ENCODER),
     ("mae", "mae, encoder and decoder", WHOLE),
-    ("classify", "classify, mean pooling (pool='gap')", {**ENCODER, "pool": "gap", "num_classes": 1}),
-    ("classify", "classify, class token (pool='cls')", {**ENCODER, "pool": "cls", "num_classes": 1}),
+    (
+        "classify",
+        "classify, mean pooling (pool='gap')",
+        {**ENCODER, "pool": "gap", "num_classes": 1},
+    ),
+    (
+        "classify",
+        "classify, class token (pool='cls')",
+        {**ENCODER, "pool": "cls", "num_classes": 1},
+    ),
     ("hf", "hf, encoder only", ENCODER),
     ("hf", "hf, encoder and decoder", WHOLE),
     ("hf5", "hf5, encoder only", ENCODER),

@@ -1,20 +1,23 @@
 """The line or two of PyTorch that load an exported file, written for the very model in it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from maskjax.interop.geometry import Geometry
 
 
-def snippet(layout: str, geometry: Geometry, path: str, encoder_only: bool) -> str:
+def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, Any]) -> str:
     """PyTorch code that builds the model of ``layout`` and loads ``path`` into it.
 
     Args:
         layout: "mae", "classify", "timm" or "hf".
-        geometry: Of the exported model.
+        geometry: Of what is in the file.
         path: The exported file, a .safetensors or .npz.
-        encoder_only: Whether the file has no decoder.
+        settings: "mask_ratio" and "norm_pix" are set where the PyTorch model has them.
     """
     if layout == "hf":
-        return _transformers(geometry, path, encoder_only)
-    if layout == "mae" and not encoder_only:
+        return _transformers(geometry, path, settings)
+    if layout == "mae" and geometry.has_decoder:
         return _official(geometry, path)
     return _timm(geometry, path)
 
@@ -62,22 +65,28 @@ def _official(g: Geometry, path: str) -> str:
     )
 
 
-def _transformers(g: Geometry, path: str, encoder_only: bool) -> str:
-    decoder = "" if encoder_only else (
-        f", decoder_hidden_size={g.decoder_dim}, decoder_num_hidden_layers={g.decoder_depth}, "
-        f"decoder_num_attention_heads={g.decoder_heads}, "
-        f"decoder_intermediate_size={g.decoder_mlp_hidden}"
-    )
+def _transformers(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
     config = (
         f"image_size={g.image_size[0]}, patch_size={g.patch_size}, num_channels={g.channels}, "
         f"hidden_size={g.dim}, num_hidden_layers={g.depth}, num_attention_heads={g.heads}, "
-        f"intermediate_size={g.mlp_hidden}, layer_norm_eps=1e-6{decoder}"
+        f"intermediate_size={g.mlp_hidden}, layer_norm_eps=1e-6"
     )
-    model = "ViTMAEModel" if encoder_only else "ViTMAEForPreTraining"
+    config += _decoder_config(g, settings) if g.has_decoder else ", mask_ratio=0.0"
+    model = "ViTMAEForPreTraining" if g.has_decoder else "ViTMAEModel"
     return (
         f"{_imports(path)}, transformers; config = transformers.ViTMAEConfig({config})\n"
         f"model = transformers.{model}.from_pretrained(None, config=config, "
         f"state_dict={_load(path)})"
+    )
+
+
+def _decoder_config(g: Geometry, settings: Mapping[str, Any]) -> str:
+    names = {"mask_ratio": "mask_ratio", "norm_pix": "norm_pix_loss"}
+    known = [f", {names[key]}={settings[key]!r}" for key in names if key in settings]
+    return (
+        f", decoder_hidden_size={g.decoder_dim}, decoder_num_hidden_layers={g.decoder_depth}, "
+        f"decoder_num_attention_heads={g.decoder_heads}, "
+        f"decoder_intermediate_size={g.decoder_mlp_hidden}{''.join(known)}"
     )
 
 

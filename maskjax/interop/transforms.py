@@ -82,9 +82,7 @@ def fused(inner: Transform, name: str) -> Transform:
 
 def patch_conv(patch_size: int) -> Transform:
     """Patch projection: our matrix [P, D] and the (D, C, p, p) weight of a stride-p convolution."""
-    return rearranged(
-        "patch projection", "(p q c) d", "d c p q", p=patch_size, q=patch_size
-    )
+    return rearranged("patch projection", "(p q c) d", "d c p q", p=patch_size, q=patch_size)
 
 
 IDENTITY = Transform("same array", lambda leaf: leaf, lambda array, shape: (array,))

@@ -28,6 +28,7 @@ def example_keys(key: Array, positions: Array) -> Array:
     return jax.vmap(one)(positions)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Draws:
     """Random arrays for a batch, as a function of (seed, stream name, position, draw number).

@@ -35,14 +35,14 @@ class Block(nn.Module):
 
     Attributes:
         heads: attention heads.
-        mlp_ratio: hidden width of the MLP as a multiple of D.
+        mlp_hidden: hidden width of the MLP.
         eps: of the two LayerNorms.
         dtype: of matmul operands and of the residual stream.
         implementation: of the attention, see `Attention`.
     """
 
     heads: int
-    mlp_ratio: float = 4.0
+    mlp_hidden: int
     eps: float = 1e-6
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "einsum"
@@ -64,7 +64,8 @@ class Block(nn.Module):
         )
         branch, seen = attention(self._norm("norm1")(x), allow=allow)
         x = x + _scaled(branch, branch_scale, 0)
-        mlp = Mlp(int(x.shape[-1] * self.mlp_ratio), self.dtype, name="mlp")
+        # Truncated as timm does; the small term undoes the rounding of ratios like 6144 / 188.
+        mlp = Mlp(int(x.shape[-1] * self.mlp_ratio + 1e-6), self.dtype, name="mlp")
         x = x + _scaled(mlp(self._norm("norm2")(x)), branch_scale, 1)
         return x, {**seen, "block": x}
 

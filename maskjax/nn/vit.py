@@ -29,6 +29,11 @@ class Size:
     heads: int
     mlp_ratio: float = 4.0
 
+    @property
+    def mlp_hidden(self) -> int:
+        """Hidden width of the MLP, truncated as in timm."""
+        return int(self.dim * self.mlp_ratio)
+
 
 # ViT (Dosovitskiy et al. 2021, table 1), DeiT (Touvron et al. 2021) for tiny and small; giant is
 # the width and depth of Zhai et al. 2022 with their MLP of 6144.
@@ -60,7 +65,7 @@ class Compute:
 
     def stack(self, size: Size, *, drop_path: float = 0.0, eps: float = 1e-6) -> Stack:
         """The block stack of a transformer of this size."""
-        block = Block(size.heads, size.mlp_ratio, eps, self.dtype, self.attention, parent=None)
+        block = Block(size.heads, size.mlp_hidden, eps, self.dtype, self.attention, parent=None)
         return Stack(block, size.depth, self.scan, self.remat, drop_path)
 
 

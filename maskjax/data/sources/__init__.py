@@ -1,1 +1,1 @@
-"""One file per kind of source; each has ``build(argument, split) -> Source``. See ``data.source``."""
+"""One file per kind of source, each with ``build(argument, split)``; see ``data.source``."""

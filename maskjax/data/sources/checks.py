@@ -9,7 +9,9 @@ from maskjax.errors import UserError
 def require_split(source: str, split: str, splits: tuple[str, ...], hint: str = "") -> None:
     """Raises UserError unless ``split`` is one of ``splits``."""
     if split not in splits:
-        raise UserError(f"source {source!r} has no split {split!r}; it has: {', '.join(splits)}{hint}")
+        raise UserError(
+            f"source {source!r} has no split {split!r}; it has: {', '.join(splits)}{hint}"
+        )
 
 
 def require_no_argument(source: str, argument: str) -> None:

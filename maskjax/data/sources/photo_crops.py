@@ -1,7 +1,8 @@
 """``photo_crops[:SIZE]``: small crops of the embedded photographs; the label is the photograph.
 
-Each photograph is cut into tiles of 64 x 64 pixels (what is left over at the right and the bottom is
-not used). A seeded quarter of its tiles is test, the rest is train, and every crop stays inside one
+Each photograph is cut into tiles of 64 x 64 pixels (what is left over at the right and the bottom
+is not used). A seeded quarter of its tiles is test, the rest is train, and every crop stays inside
+one
 tile: no pixel is in both splits.
 """
 

@@ -18,7 +18,7 @@ def build(argument: str, split: str) -> "SyntheticSource":
     numbers = [int(text) for text in match.groups(default="1")] if match else [0]
     if not all(numbers):
         raise UserError(
-            f"synthetic source {argument!r}: wants HxWxC:COUNT[:CLASSES] with numbers of at least 1,"
+            f"synthetic:{argument}: wants HxWxC:COUNT[:CLASSES] with numbers of at least 1,"
             " such as synthetic:224x224x3:10000:10"
         )
     height, width, channels, count, classes = numbers
@@ -48,7 +48,9 @@ class SyntheticSource:
         if not 0 <= index < self.count:
             raise IndexError(f"example {index} of {self.count}")
         label = index % (self.classes or 1)
-        cells = self._cells("synthetic/class", label) + self._cells(f"synthetic/{self.split}", index)
+        cells = self._cells("synthetic/class", label) + self._cells(
+            f"synthetic/{self.split}", index
+        )
         example = {"image": cells[self._rows][:, self._columns], "id": f"{index:06d}"}
         if self.classes is not None:
             example["label"] = label

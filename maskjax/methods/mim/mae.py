@@ -17,6 +17,7 @@ from maskjax import losses, masking, options
 from maskjax.losses import Term
 from maskjax.masking import Draws, TokenSplit
 from maskjax.method import Aux, Batch, Method, Phase, Schedule, Terms, Tree, require
+from maskjax.nn import flops
 from maskjax.nn.decoder import Decoder
 from maskjax.nn.vit import Compute, Encoder, Size
 from maskjax.targets import pixels
@@ -32,6 +33,7 @@ DEFAULTS = {
     "decoder": dataclasses.asdict(Size(512, 8, 16)),
     "mask_ratio": 0.75,
     "norm_pix": True,
+    "norm_eps": 1e-6,  # of every LayerNorm; Hugging Face's ViTMAE defaults to 1e-12
     **options.COMPUTE,
 }
 
@@ -44,10 +46,12 @@ class Autoencoder(nn.Module):
     grid: tuple[int, int]
     patch_dim: int
     compute: Compute
+    eps: float = 1e-6
 
     def setup(self):
-        self.encoder = Encoder(self.encoder_size, self.grid, self.patch_dim, self.compute)
-        self.decoder = Decoder(self.decoder_size, self.grid, self.patch_dim, self.compute)
+        shared = (self.grid, self.patch_dim, self.compute)
+        self.encoder = Encoder(self.encoder_size, *shared, eps=self.eps)
+        self.decoder = Decoder(self.decoder_size, *shared, eps=self.eps)
 
     def __call__(
         self, visible: Array, split: TokenSplit, *, taps: Sequence[str] = ()
@@ -199,7 +203,8 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     patch_dim = patch[0] * patch[1] * cfg.channels
     encoder = options.size(cfg.encoder, "model.encoder")
     decoder = options.size(cfg.decoder, "model.decoder")
-    model = Autoencoder(encoder, decoder, grid, patch_dim, options.compute(cfg))
+    require(cfg.norm_eps > 0, "model.norm_eps", cfg.norm_eps, "must be positive")
+    model = Autoencoder(encoder, decoder, grid, patch_dim, options.compute(cfg), cfg.norm_eps)
     num_visible = options.visible_tokens(cfg.mask_ratio, grid[0] * grid[1])
     mae = MAE(model, grid, patch, num_visible, cfg.norm_pix, tuple(cfg.mean), tuple(cfg.std))
     predict = {
@@ -207,8 +212,47 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         "reconstruct": mae.reconstruct,
         "activations": mae.activations,
     }
-    phases = (Phase(mae.loss),)
-    return Method(mae.init, phases, predict, layers=_layers(encoder.depth))
+    return Method(
+        mae.init,
+        (Phase(mae.loss),),
+        predict,
+        layers=_layers(encoder.depth),
+        describe=_facts(cfg, encoder, decoder),
+        step_flops=3 * _forward_flops(model, num_visible),
+    )
+
+
+def _facts(cfg: ConfigDict, encoder: Size, decoder: Size) -> dict:
+    """What an exported file carries."""
+    patch = options.pair(cfg.patch_size, "model.patch_size")
+    geometry = {
+        "image_size": options.pair(cfg.image_size, "model.image_size"),
+        "patch_size": patch[0] if patch[0] == patch[1] else patch,
+        "channels": cfg.channels,
+        "dim": encoder.dim,
+        "depth": encoder.depth,
+        "heads": encoder.heads,
+        "mlp_hidden": encoder.mlp_hidden,
+        "decoder_dim": decoder.dim,
+        "decoder_depth": decoder.depth,
+        "decoder_heads": decoder.heads,
+        "decoder_mlp_hidden": decoder.mlp_hidden,
+    }
+    settings = {key: cfg[key] for key in ("mask_ratio", "norm_pix", "mean", "std")}
+    return {"geometry": geometry, **settings}
+
+
+def _forward_flops(model: Autoencoder, num_visible: int) -> int:
+    """Matmul FLOPs of the loss for one image; the projection runs on visible patches only."""
+    encoder, decoder = model.encoder_size, model.decoder_size
+    num_tokens = model.grid[0] * model.grid[1]
+    return (
+        flops.linear(num_visible, model.patch_dim, encoder.dim)
+        + flops.transformer(num_visible + 1, encoder)
+        + flops.linear(num_visible + 1, encoder.dim, decoder.dim)
+        + flops.transformer(num_tokens + 1, decoder)
+        + flops.linear(num_tokens - num_visible, decoder.dim, model.patch_dim)
+    )
 
 
 def _layers(depth: int):

@@ -1,0 +1,51 @@
+# Everything runs in .venv, made on first use from constraints.txt. `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+STEPS ?=
+CONFIG := configs/mim/mae.py:demo
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+.PHONY: help venv demo test test-torch lint format bench clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.installed  ## The environment, with .venv/bin/maskjax in it
+
+$(VENV)/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5 minutes; STEPS=n, RUN=dir)
+	$(BIN)/maskjax train --config=$(CONFIG) --workdir=$(RUN) $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0)
+	$(BIN)/maskjax evaluate --workdir=$(RUN)
+	$(BIN)/maskjax export --workdir=$(RUN) --format=timm --out=$(RUN)/encoder_timm.safetensors
+	$(BIN)/maskjax export --workdir=$(RUN) --format=hf --out=$(RUN)/mae_hf.safetensors
+	@printf '\nLook at:\n  %s/report.html   scores, loss curve, reconstructions\n' $(RUN)
+	@printf '  %s/checkpoints   the checkpoint (maskjax train --workdir resumes it)\n' $(RUN)
+	@printf '  %s/*.safetensors the exported weights\n' $(RUN)
+
+test: venv  ## All tests that need no torch
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-torch: venv  ## Adds PyTorch and transformers to .venv, then runs the live parity tests
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 'transformers>=5.0'
+	$(BIN)/python -m pytest tests/parity
+
+lint: venv  ## ruff and the import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: venv  ## Rewrites the code as ruff wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv  ## Ratios of the compiled step (with PyTorch beside it after `make test-torch`)
+	$(BIN)/python benchmarks/step.py
+
+clean:  ## Removes the environment and the caches, not runs/
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""The `maskjax` command: one file a subcommand; each parses, builds, calls."""

@@ -1,0 +1,90 @@
+"""Drawing on uint8 arrays by Pillow: text, tiles, colour maps. The pictures are built from these."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+INK, SOFT_INK, PAPER = (28, 32, 38), (104, 112, 122), (255, 255, 255)
+
+# Nine points of matplotlib's viridis (van der Walt and Smith, CC0), dark = low.
+_VIRIDIS = np.array(
+    [
+        (68, 1, 84),
+        (71, 44, 122),
+        (59, 81, 139),
+        (44, 113, 142),
+        (33, 144, 141),
+        (39, 173, 129),
+        (92, 200, 99),
+        (170, 220, 50),
+        (253, 231, 37),
+    ],
+    np.float64,
+)
+
+
+@functools.cache
+def font(size: int) -> Any:
+    """Pillow's own font at a size in pixels."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def blank(width: int, height: int) -> tuple[Any, Any]:
+    """A white Pillow image and its drawing handle."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (width, height), PAPER)
+    return image, ImageDraw.Draw(image)
+
+
+def text_width(text: str, size: int) -> int:
+    """Width of a line of text in pixels."""
+    return int(np.ceil(font(size).getlength(text)))
+
+
+def wrap(text: str, size: int, width: int) -> list[str]:
+    """Breaks text into lines of at most `width` pixels; a single long word may stick out."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """float[H, W, C] in 0..1 -> uint8[H, W, 3].
+
+    One channel is grey and three are RGB. Two are shown by their mean, more by the first three
+    (`channels_note` says so). Values outside 0..1 are clipped, NaN becomes 0.
+    """
+    image = np.nan_to_num(np.asarray(image, np.float32)).clip(0, 1)
+    channels = image.shape[-1]
+    if channels == 2:
+        image = image.mean(-1, keepdims=True)
+    image = np.repeat(image[..., :1], 3, -1) if channels < 3 else image[..., :3]
+    return np.rint(image * 255).astype(np.uint8)
+
+
+def channels_note(channels: int) -> str:
+    """What `to_rgb` left out, as a sentence for a caption; "" if nothing."""
+    if channels == 2:
+        return "The mean of 2 channels is shown."
+    return f"The first 3 of {channels} channels are shown." if channels > 3 else ""
+
+
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """[H, W, C] -> [H * factor, W * factor, C] by repeating pixels: nothing is smoothed."""
+    return image.repeat(factor, 0).repeat(factor, 1)
+
+
+def colour(values: np.ndarray) -> np.ndarray:
+    """float[...] in 0..1 -> uint8[..., 3], dark blue to yellow (viridis)."""
+    place = np.asarray(values, np.float64).clip(0, 1) * (len(_VIRIDIS) - 1)
+    channels = [np.interp(place, range(len(_VIRIDIS)), _VIRIDIS[:, c]) for c in range(3)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)

@@ -1,0 +1,81 @@
+"""Files of a run directory: written whole or not at all, and JSON without NaN literals."""
+
+import json
+import math
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+from maskjax.errors import UserError
+
+# Strict JSON has no NaN and no infinity, and null would lose which of the three it was.
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
+    """Writes a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Parent folders are made. The new file is synced to disk before it takes the old one's name.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes private files; a run's are for the team
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def encode(value: Any) -> Any:
+    """The value with every non-finite float as "nan", "inf" or "-inf", ready for strict JSON.
+
+    Mappings, sequences, scalars of numpy and 0-d arrays are taken; tuples become lists.
+    """
+    if hasattr(value, "items"):
+        return {str(key): encode(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(inner) for inner in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+def as_float(value: Any) -> float:
+    """A number as `encode` wrote it, back as a float.
+
+    Raises:
+        ValueError: for a string that is no number.
+    """
+    return _NON_FINITE.get(value, None) if value in _NON_FINITE else float(value)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> pathlib.Path:
+    """Writes sorted, indented, strict JSON atomically."""
+    text = json.dumps(encode(value), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return write_atomic(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: if it is missing or not JSON.
+    """
+    path = pathlib.Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; is {path.parent} the folder of a run?") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error

@@ -1,0 +1,187 @@
+"""One run in its folder: restores or starts it, feeds the loop, logs, evaluates, saves."""
+
+import contextlib
+import logging
+import pathlib
+import time
+from collections.abc import Mapping
+
+import jax
+
+from maskjax import build
+from maskjax.data.source import Source
+from maskjax.data.train import train_iterator
+from maskjax.observe import flops, run_files
+from maskjax.observe.progress import Progress
+from maskjax.observe.writers import open_writers
+from maskjax.train import runtime, sharding
+from maskjax.train.checkpoint import Checkpoints
+from maskjax.train.feed import device_batches
+from maskjax.train.interrupt import StopRequest
+from maskjax.train.loop import Every, Hooks, run_loop
+from maskjax.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class Session(contextlib.ExitStack):
+    """A training run between its first line and its last; a context manager.
+
+    Args:
+        parts: what `build.experiment` made, checked.
+        source: training data.
+        workdir: folder of the run, with its config written.
+
+    Attributes:
+        state: the training state.
+        position: of the next example in the training stream.
+    """
+
+    def __init__(self, parts: build.Experiment, source: Source, workdir: pathlib.Path):
+        super().__init__()
+        self.parts, self.config, self.workdir = parts, parts.config, workdir
+        self.total_steps = parts.schedule.total_steps
+        self.checkpoints = self.enter_context(self._open_checkpoints())
+        self.state, self.position = self._restore_or_start()
+        self.start_step = int(jax.device_get(self.state.step))
+        self.batches = self.enter_context(self._open_data(source))
+        self.writers = self.enter_context(self._open_writers())
+        self.last_metrics: dict[str, float] = {}
+        self._report()
+
+    def train(self) -> int:
+        """Runs the loop to the end or to a signal; returns the exit code."""
+        if self.start_step >= self.total_steps:
+            print(f"{self.workdir}: already trained to step {self.start_step}, nothing to do")
+            return 0
+        rows = sharding.batch_sharding(self.parts.mesh)
+        with StopRequest() as stop, self._progress() as self.progress:
+            self.state = run_loop(
+                self.state,
+                self.parts.step(),
+                device_batches(self.batches, rows),
+                self._hooks(stop),
+                total_steps=self.total_steps,
+                static=self.parts.method.static,
+            )
+        self.checkpoints.wait()
+        self._say_goodbye(stop)
+        return stop.exit_code
+
+    def _open_checkpoints(self) -> Checkpoints:
+        options = self.config.checkpoint
+        return Checkpoints(
+            self.workdir / "checkpoints",
+            options.every,
+            options.keep_last,
+            options.keep_every,
+            tuple(options.keep_best) or None,
+        )
+
+    def _restore_or_start(self) -> tuple[TrainState, int]:
+        if self.checkpoints.latest_step() is None:
+            return self.parts.start(), 0
+        state, position, _ = self.checkpoints.restore(self.parts.abstract_state)
+        print(f"{self.workdir}: resuming at step {int(state.step)} (example {position:,})")
+        return state, position
+
+    def _open_data(self, source: Source):
+        return train_iterator(
+            source,
+            build.train_transform(self.config),
+            seed=self.config.seed,
+            global_batch=self.config.data.global_batch,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            workers=self.config.data.workers,
+            start=self.position,
+        )
+
+    def _open_writers(self):
+        return open_writers(
+            self.workdir,
+            restored_step=self.start_step,
+            tensorboard=self.config.tensorboard,
+            enabled=jax.process_index() == 0,
+        )
+
+    def _progress(self) -> Progress:
+        return Progress(
+            self.total_steps,
+            self.config.data.global_batch,
+            start_step=self.start_step,
+            steps_per_epoch=self.parts.schedule.steps_per_epoch,
+            enabled=jax.process_index() == 0,
+        )
+
+    def _hooks(self, stop: StopRequest) -> Hooks:
+        config = self.config
+        return Hooks(
+            log=Every(self._log, config.train.log_every),
+            evaluate=Every(self._evaluate, config.evaluate.every, at_end=False),
+            save=Every(self._save, config.checkpoint.every),
+            stop=stop,
+        )
+
+    def _log(self, done: int, metrics: Mapping[str, float]):
+        speed = self.progress.update(done, metrics["loss"])
+        values = {**metrics, "lr": float(self.parts.learning_rate(done - 1))}
+        if speed is not None:
+            values["images_per_second"] = speed
+            mfu = self._mfu(speed)
+            if mfu is not None:
+                values["mfu"] = mfu
+        self.last_metrics = dict(metrics)
+        self.writers.scalars(done, values)
+
+    def _mfu(self, images_per_second: float) -> float | None:
+        devices = self.parts.mesh.devices
+        kind, dtype = devices.flat[0].device_kind, self.config.model.get("dtype", "float32")
+        work = self.parts.method.step_flops
+        return flops.mfu(work, images_per_second, devices.size, kind, dtype) if work else None
+
+    def _evaluate(self, done: int, state: TrainState):
+        from maskjax.evaluation import run_evaluators
+
+        with self.progress.paused():
+            results = run_evaluators(self.parts, state, self.config.evaluate.during, self.writers)
+            self.writers.scalars(done, results)
+
+    def _save(self, done: int, state: TrainState):
+        position = self.position + (done - self.start_step) * self.config.data.global_batch
+        meta = {"config": self.config.to_dict()}
+        with self.progress.paused():
+            self.checkpoints.save(
+                done, state, position, meta, self.last_metrics or None, force=True
+            )
+
+    def _report(self):
+        config, length = self.config, self.parts.schedule
+        params = sum(leaf.size for leaf in jax.tree.leaves(self.parts.abstract_state.params))
+        peak = max(float(self.parts.learning_rate(s)) for s in self._probe_steps())
+        facts = {
+            "device": runtime.device_report(self.parts.mesh),
+            "parameters": params,
+            "step_flops_per_image": self.parts.method.step_flops,
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        if jax.process_index() == 0:
+            run_files.write_facts(self.workdir, facts)
+        epochs = length.total_steps / length.steps_per_epoch
+        print(
+            f"{config.method}: {params:,} parameters, {length.total_steps:,} steps of"
+            f" {config.data.global_batch} images ({epochs:.1f} epochs), peak lr {peak:.3g}\n"
+            f"{facts['device']}",
+            flush=True,
+        )
+
+    def _probe_steps(self) -> list[int]:
+        return [round(self.total_steps * share / 100) for share in range(101)]
+
+    def _say_goodbye(self, stop: StopRequest):
+        step = self.checkpoints.latest_step()
+        if stop():
+            print(f"stopped: saved step {step}; the same command goes on from there")
+        else:
+            print(f"done: step {step} in {self.workdir}/checkpoints")
+            print(f"next: maskjax evaluate --workdir={self.workdir}")

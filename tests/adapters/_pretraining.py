@@ -1,0 +1,81 @@
+"""What the adapters of MAE's goldens share: the method on a file's inputs, by the training path."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from maskjax import losses
+from maskjax.interop.convert import from_torch
+from maskjax.interop.rules import Layout
+from maskjax.masking import Draws
+from maskjax.method import Method, Tree, build_method
+
+
+class Inputs(NamedTuple):
+    """Everything a run of the method needs, from one golden file."""
+
+    model: dict[str, Any]
+    params: Tree
+    images: Array
+    noise: Array
+
+    def method(self, **changes: Any) -> Method:
+        """MAE with the file's configuration, but for the changes."""
+        return build_method("mim.mae", {**self.model, **changes}, {"image": self.images})
+
+
+def size(dim: int, depth: int, heads: int, mlp_ratio: float) -> dict[str, Any]:
+    """Entries of `config.model.encoder` or `.decoder`."""
+    return {"dim": dim, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
+
+
+def pixels(channels: int) -> dict[str, Any]:
+    """Channel entries of `config.model`; the files hold images that are standardised already."""
+    return {"channels": channels, "mean": (0.5,) * channels, "std": (0.5,) * channels}
+
+
+def channels_last(images: np.ndarray) -> Array:
+    """[B, C, H, W] -> [B, H, W, C]."""
+    return jnp.moveaxis(jnp.asarray(images), 1, -1)
+
+
+def params_of(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The file's weights by their torch keys."""
+    prefix = "param/"
+    return {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
+
+
+def read_params(
+    model: dict[str, Any], images: Array, arrays: dict[str, np.ndarray], rules: Layout, **allow: Any
+) -> Tree:
+    """The method's parameters, filled by the import table."""
+    batch = {"image": images}
+    like, _ = build_method("mim.mae", model, batch).init(jax.random.key(0), batch)
+    return from_torch(arrays, rules, like, **allow)
+
+
+def loss_and_gradient(inputs: Inputs, *, norm_pix: bool) -> tuple[Array, Tree]:
+    """Loss and gradient of the training phase: shuffled order, inside jit."""
+    method = inputs.method(norm_pix=norm_pix)
+    (phase,) = method.phases
+
+    def loss(params: Tree, images: Array, noise: Array) -> Array:
+        draws, step = Draws.replay({"mask": noise}), jnp.int32(0)
+        terms, _ = phase.fn(params, {}, {"image": images}, draws, step, method.static(0))
+        return losses.total(terms)
+
+    return jax.jit(jax.value_and_grad(loss))(inputs.params, inputs.images, inputs.noise)
+
+
+def predict(inputs: Inputs, name: str, **changes: Any) -> dict[str, Array]:
+    """One of the method's predictions, inside jit."""
+    fn = inputs.method(**changes).predict[name]
+
+    def run(params: Tree, images: Array, noise: Array) -> dict[str, Array]:
+        return dict(fn(params, {}, {"image": images}, Draws.replay({"mask": noise})))
+
+    return jax.jit(run)(inputs.params, inputs.images, inputs.noise)

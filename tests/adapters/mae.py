@@ -1,0 +1,238 @@
+"""mae.npz: official MAE. Sheet: mask, activations, losses, gradients, classifiers, optimizers."""
+
+import json
+import re
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from adapters import _pretraining as pretraining
+from adapters._pretraining import Inputs
+from maskjax.interop.convert import from_torch, to_torch
+from maskjax.interop.geometry import Geometry
+from maskjax.interop.layouts import LAYOUTS
+from maskjax.interop.shapes import param_tree
+from maskjax.masking import patchify
+from maskjax.nn.norm import batch_moments, batch_norm, update_running_moments
+from maskjax.nn.position import resize_table, sincos_2d
+from maskjax.nn.vit import Classifier, Size
+from maskjax.options import pair
+from maskjax.train.lars import lars
+from maskjax.train.optim import param_rules
+from maskjax.train.schedules import warmup_cosine
+
+INPUTS = (
+    "config",
+    "param/*",
+    "input/*",
+    "noise/*",
+    "lars/w0",
+    "lars/b0",
+    "lars/g*",
+    "sched/epoch",
+    "pos/interp_in",
+)
+Outputs = dict[str, Any]
+
+
+def outputs(given: Mapping[str, np.ndarray]) -> Outputs:
+    """Every result of the file."""
+    cfg = json.loads(str(given["config"]))
+    inputs = _inputs(given, cfg)
+    withheld = getattr(given, "withheld", ("pos/sincos_5x5_dim24_cls",))
+    return {
+        **_activations(inputs),
+        **_losses(inputs, cfg),
+        **_classifiers(given, cfg, inputs.images),
+        "lrd/table_json": _layer_decay(cfg, inputs),
+        **_lars(given, cfg["lars"]),
+        "sched/lr": _schedule(cfg["sched"])(given["sched/epoch"]),
+        **_sincos(withheld),
+        "pos/interp_out": _resized(given["pos/interp_in"][0], *cfg["interp"])[None],
+    }
+
+
+def _model(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's configuration as entries of `config.model`."""
+    m = cfg["model"]
+    encoder = (m["embed_dim"], m["depth"], m["num_heads"], m["mlp_ratio"])
+    decoder = (m["decoder_embed_dim"], m["decoder_depth"], m["decoder_num_heads"], m["mlp_ratio"])
+    return {
+        **pretraining.pixels(cfg["in_chans"]),
+        "image_size": m["img_size"],
+        "patch_size": m["patch_size"],
+        "encoder": pretraining.size(*encoder),
+        "decoder": pretraining.size(*decoder),
+        "mask_ratio": cfg["mask_ratio"],
+        "norm_eps": cfg["norm_eps"],
+    }
+
+
+def _geometry(cfg: Mapping[str, Any], **changes: Any) -> Geometry:
+    m = cfg["model"]
+    return Geometry(
+        image_size=pair(m["img_size"], "img_size"),
+        patch_size=m["patch_size"],
+        channels=cfg["in_chans"],
+        dim=m["embed_dim"],
+        depth=m["depth"],
+        heads=m["num_heads"],
+        mlp_hidden=int(m["embed_dim"] * m["mlp_ratio"]),
+        **changes,
+    )
+
+
+def _pretraining_rules(cfg: Mapping[str, Any]):
+    m = cfg["model"]
+    decoder = {
+        "decoder_dim": m["decoder_embed_dim"],
+        "decoder_depth": m["decoder_depth"],
+        "decoder_heads": m["decoder_num_heads"],
+        "decoder_mlp_hidden": int(m["decoder_embed_dim"] * m["mlp_ratio"]),
+    }
+    return LAYOUTS["mae"](_geometry(cfg, **decoder))
+
+
+def _inputs(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Inputs:
+    model, images = _model(cfg), pretraining.channels_last(given["input/images"])
+    arrays, rules = pretraining.params_of(given), _pretraining_rules(cfg)
+    classifier = ("head.*", "fc_norm.*")
+    params = pretraining.read_params(model, images, arrays, rules, allow_unused=classifier)
+    return Inputs(model, params, images, jnp.asarray(given["noise/uniform"]))
+
+
+def _activations(inputs: Inputs) -> Outputs:
+    seen = pretraining.predict(inputs, "activations")
+    whole = pretraining.predict(inputs, "activations", mask_ratio=0.0)
+    stacks = {"enc": seen["encoder_blocks"], "dec": seen["decoder_blocks"]}
+    blocks = {f"output/{s}_block{i}": x for s, xs in stacks.items() for i, x in enumerate(xs)}
+    return {
+        "output/patch_embed": seen["patch_embed"],
+        "output/enc_tokens_in": seen["encoder_input"],
+        "output/latent": seen["latent"],
+        "output/dec_tokens_in": seen["decoder_input"],
+        "output/pred": seen["prediction"],
+        **blocks,
+        "mask/mask": seen["hidden"].astype(jnp.float32),
+        "mask/ids_restore": seen["inverse"],
+        "mask/ids_keep": seen["visible_ids"],
+        "output/latent_mask0": whole["latent"],
+        "mask/mask0": whole["hidden"].astype(jnp.float32),
+    }
+
+
+def _losses(inputs: Inputs, cfg: Mapping[str, Any]) -> Outputs:
+    rules, results = _pretraining_rules(cfg), {}
+    for mode in ("raw", "norm"):
+        norm_pix = mode == "norm"
+        loss, gradient = pretraining.loss_and_gradient(inputs, norm_pix=norm_pix)
+        target = pretraining.predict(inputs, "reconstruct", norm_pix=norm_pix)["target"]
+        results |= {f"output/loss_{mode}": loss, f"output/target_patches_{mode}": target}
+        results |= {f"grad_{mode}/{k}": g for k, g in to_torch(gradient, rules).items()}
+    return results
+
+
+def _classifiers(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], images: Array) -> Outputs:
+    """Mean and cls pooling, and the linear probe's BatchNorm over the features of the former."""
+    results, features = {}, {}
+    for pool in ("gap", "cls"):
+        features[pool], logits = _classify(given, cfg, images, pool)
+        results[f"output/vit_{pool}_features"] = features[pool]
+        results[f"output/vit_{pool}_logits"] = logits
+    gap, eps = features["gap"], cfg["norm_eps"]
+    moments = batch_moments(gap)
+    start = (jnp.zeros_like(moments[0]), jnp.ones_like(moments[1]))
+    running = update_running_moments(start, moments, len(gap))
+    return results | {
+        "output/linprobe_bn_train": batch_norm(gap, *moments, eps=eps),
+        "output/linprobe_bn_running_mean": running[0],
+        "output/linprobe_bn_running_var": running[1],
+        "output/linprobe_bn_eval": batch_norm(gap, *running, eps=eps),
+    }
+
+
+def _classifier_geometry(cfg: Mapping[str, Any], pool: str) -> Geometry:
+    classes = cfg["finetune"]["num_classes"]
+    return _geometry(cfg, pool=pool, num_classes=classes, position="learned")
+
+
+def _classify(
+    given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], images: Array, pool: str
+) -> tuple[Array, Array]:
+    geometry, m = _classifier_geometry(cfg, pool), cfg["model"]
+    unused = ("decoder_*", "mask_token", "norm.*" if pool == "gap" else "fc_norm.*")
+    arrays, like = pretraining.params_of(given), param_tree(geometry)
+    params = from_torch(arrays, LAYOUTS["classify"](geometry), like, allow_unused=unused)
+    size = Size(m["embed_dim"], m["depth"], m["num_heads"], m["mlp_ratio"])
+    model = Classifier(size, geometry.grid, geometry.num_classes, pool, eps=cfg["norm_eps"])
+    patches = patchify(images, (geometry.patch_size, geometry.patch_size))
+    return jax.jit(model.apply)({"params": params}, patches)
+
+
+def _layer_decay(cfg: Mapping[str, Any], inputs: Inputs) -> str:
+    """[lr multiplier, weight decay] by torch key, in the fine-tuning recipe of the sheet."""
+    geometry, finetune = _classifier_geometry(cfg, "gap"), cfg["finetune"]
+    recipe = SimpleNamespace(
+        lr=1.0,
+        layer_decay=finetune["layer_decay"],
+        weight_decay=finetune["weight_decay"],
+        groups=((r"(pos_embed|cls_token)$", "no_decay"),),
+    )
+    rules = param_rules(recipe, layers=inputs.method().layers)
+    tree, layout = param_tree(geometry), LAYOUTS["classify"](geometry)
+    full = lambda leaf, value: np.broadcast_to(value, leaf.shape)  # noqa: E731
+    rates = to_torch(jax.tree.map(full, tree, rules.multipliers(tree)), layout)
+    decays = to_torch(jax.tree.map(full, tree, rules.decay_mask(tree)), layout)
+    weight = float(recipe.weight_decay)
+    table = {k: [_only(rates[k]), weight if _only(decays[k]) else 0.0] for k in rates}
+    return json.dumps(table)
+
+
+def _only(array: np.ndarray) -> Any:
+    """The one value that fills the array."""
+    (value,) = np.unique(array)
+    return value.item()
+
+
+def _lars(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Outputs:
+    """As many steps as there are gradients."""
+    optimizer = lars(
+        cfg["lr"],
+        weight_decay=cfg["weight_decay"],
+        momentum=cfg["momentum"],
+        trust_coefficient=cfg["trust_coefficient"],
+    )
+    params = {name: jnp.asarray(given[f"lars/{name}0"]) for name in ("w", "b")}
+    state, results = optimizer.init(params), {}
+    for i in range(len([key for key in given if re.fullmatch(r"lars/gw\d+", key)])):
+        grads = {name: jnp.asarray(given[f"lars/g{name}{i}"]) for name in params}
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        results |= {f"lars/{name}{i + 1}": value for name, value in params.items()}
+    return results
+
+
+def _schedule(cfg: Mapping[str, Any]):
+    return warmup_cosine(
+        cfg["lr"], total=cfg["epochs"], warmup=cfg["warmup_epochs"], floor=cfg["min_lr"]
+    )
+
+
+def _sincos(names: tuple[str, ...]) -> Outputs:
+    """Sin-cos tables; only their names say their sizes."""
+    found = (re.fullmatch(r"pos/sincos_(\d+)x(\d+)_dim(\d+)(_cls)?", name) for name in names)
+    return {
+        match[0]: sincos_2d((int(match[1]), int(match[2])), int(match[3]), cls=bool(match[4]))
+        for match in found
+        if match
+    }
+
+
+def _resized(table: np.ndarray, old: Any, new: Any) -> Array:
+    return resize_table(jnp.asarray(table), pair(old, "interp"), pair(new, "interp"))
