@@ -172,7 +172,7 @@ def geometry(method: Method) -> Geometry:
 
 def load_params(method: Method, params: Tree, path: str) -> Tree:
     """`params` with the values of a weights file in any known layout, placed as `params` are."""
-    from maskjax.interop.export import import_weights
+    from maskjax.interop.load import import_weights
 
     loaded, report = import_weights(path, params, geometry(method))
     log.info("%s: %s", path, report)
@@ -263,8 +263,13 @@ def data_source(config: ConfigDict, split: str) -> sources.Source:
     return sources.resolve(config.data.path, name)
 
 
-def eval_batches(config: ConfigDict, split: str) -> Callable[[], Iterator[Batch]]:
-    """A callable that gives a fresh evaluation iterator over the split, every image once."""
+def eval_batches(
+    config: ConfigDict, split: str, *, ids: bool = False
+) -> Callable[[], Iterator[Batch]]:
+    """A callable that gives a fresh evaluation iterator over the split, every image once.
+
+    The batch is rounded up to the number of devices; `ids` adds the image ids.
+    """
     from maskjax.data.evaluate import evaluation_batches
 
     source, transform = data_source(config, split), eval_transform(config)
@@ -275,4 +280,5 @@ def eval_batches(config: ConfigDict, split: str) -> Callable[[], Iterator[Batch]
         batch_size=-(-config.evaluate.batch // shards) * shards,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        ids=ids,
     )

@@ -1,5 +1,6 @@
 """Experiment files: finding them, their default entries, and overrides from the command line."""
 
+import difflib
 import importlib.util
 import pathlib
 from collections.abc import Sequence
@@ -89,23 +90,48 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, d
     from absl import flags
     from ml_collections import config_flags
 
-    path = find_config(spec)
+    config = _get_config(find_config(spec))
+    for override in overrides:
+        _check_key(config, override)
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
+    argv = ["maskjax", *overrides]
     try:
-        values(["maskjax", f"--config={path}", *overrides])
-        config = values.config
-    except UserError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"{spec}: {_reason(error)}") from error
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
     config.lock()
     return config, dict(config_flags.get_override_values(values["config"]))
 
 
-def _reason(error: Exception) -> str:
-    text = str(error.args[0]) if error.args else type(error).__name__
-    return " ".join(text.split())
+def _get_config(path_and_arg: str) -> ConfigDict:
+    path, _, arg = path_and_arg.partition(":")
+    module_spec = importlib.util.spec_from_file_location("maskjax_experiment", path)
+    if module_spec is None:
+        raise UserError(f"--config={path}: is not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config={path}: has no function get_config(arg)")
+    return module.get_config(arg) if arg else module.get_config()
+
+
+def _check_key(config: ConfigDict, override: str):
+    """Raises UserError if `--config.a.b=value` names no entry of the config."""
+    name, equals, _ = override.removeprefix("--").partition("=")
+    if not equals:
+        raise UserError(f"{override}: write overrides as --config.key=value")
+    node: Any = config
+    keys = name.split(".")[1:]
+    for depth, key in enumerate(keys):
+        if not isinstance(node, ConfigDict) or key not in node:
+            there = list(node) if isinstance(node, ConfigDict) else []
+            near = difflib.get_close_matches(key, there, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(there)}"
+            raise UserError(f"--config.{'.'.join(keys[: depth + 1])} does not exist{hint}")
+        node = node[key]
+    if isinstance(node, ConfigDict):
+        raise UserError(f"--{name} is a section; its entries: {', '.join(node)}")
 
 
 def find_config(spec: str) -> str:

@@ -11,11 +11,11 @@ from maskjax.method import Batch, require
 from maskjax.nn.vit import Compute, Size
 
 # Shared by the DEFAULTS of methods built on vision transformers.
-COMPUTE = {"dtype": "float32", "scan": None, "remat": "none", "attention": "einsum"}
+COMPUTE = {"dtype": "float32", "scan": "auto", "remat": "none", "attention": "einsum"}
 
 
 def compute(cfg: ConfigDict) -> Compute:
-    """Reads dtype, scan, remat, attention; scan=None scans on TPU and GPU and unrolls on CPU.
+    """Reads dtype, scan, remat, attention; scan="auto" scans on TPU and GPU and unrolls on CPU.
 
     Raises:
         UserError: for a value that is not among the valid ones.
@@ -24,8 +24,8 @@ def compute(cfg: ConfigDict) -> Compute:
     require(cfg.remat in ("none", "dots", "full"), "model.remat", cfg.remat, "none, dots or full")
     kinds = ("einsum", "xla", "cudnn")
     require(cfg.attention in kinds, "model.attention", cfg.attention, "einsum, xla or cudnn")
-    require(cfg.scan in (None, True, False), "model.scan", cfg.scan, "None, True or False")
-    scan = jax.default_backend() != "cpu" if cfg.scan is None else cfg.scan
+    require(cfg.scan in ("auto", "on", "off"), "model.scan", cfg.scan, "auto, on or off")
+    scan = jax.default_backend() != "cpu" if cfg.scan == "auto" else cfg.scan == "on"
     return Compute(jnp.dtype(cfg.dtype), scan, cfg.remat, cfg.attention)
 
 
@@ -45,12 +45,13 @@ def size(cfg: ConfigDict, path: str) -> Size:
 
 
 def pair(value: Any, path: str) -> tuple[int, int]:
-    """(height, width) from one int or a pair of ints.
+    """(height, width) from one int (also as a tuple of one) or a pair of ints.
 
     Raises:
         UserError: for anything else, or a number that is not positive.
     """
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    both = (value,) if isinstance(value, int) else tuple(value)
+    both = both * 2 if len(both) == 1 else both
     valid = len(both) == 2 and all(isinstance(v, int) and v > 0 for v in both)
     require(valid, path, value, "must be a positive int or (height, width)")
     return both

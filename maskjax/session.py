@@ -124,7 +124,7 @@ class Session(contextlib.ExitStack):
         )
 
     def _log(self, done: int, metrics: Mapping[str, float]):
-        speed = self.progress.update(done, metrics["loss"])
+        speed = self.progress.update(done, metrics)
         values = {**metrics, "lr": float(self.parts.learning_rate(done - 1))}
         if speed is not None:
             values["images_per_second"] = speed
@@ -143,14 +143,14 @@ class Session(contextlib.ExitStack):
     def _evaluate(self, done: int, state: TrainState):
         from maskjax.evaluation import run_evaluators
 
-        with self.progress.paused():
+        with self.progress.pause():
             results = run_evaluators(self.parts, state, self.config.evaluate.during, self.writers)
             self.writers.scalars(done, results)
 
     def _save(self, done: int, state: TrainState):
         position = self.position + (done - self.start_step) * self.config.data.global_batch
         meta = {"config": self.config.to_dict()}
-        with self.progress.paused():
+        with self.progress.pause():
             self.checkpoints.save(
                 done, state, position, meta, self.last_metrics or None, force=True
             )

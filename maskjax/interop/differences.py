@@ -82,7 +82,8 @@ def _range(pattern: str, keys: list[str]) -> str:
         return keys[0]
     columns = zip(*(re.findall(r"(?<=\.)\d+(?=\.|$)", key) for key in keys), strict=True)
     bounds = (_span(sorted({int(number) for number in column})) for column in columns)
-    return f"{re.sub(r'\{\}', lambda _: next(bounds), pattern)} ({len(keys)} keys)"
+    name = re.sub(r"\{\}", lambda _: next(bounds), pattern)
+    return f"{name} ({len(keys)} keys)"
 
 
 def _span(numbers: list[int]) -> str:

@@ -45,7 +45,8 @@ class ExportReport:
     snippet: str
 
     def __str__(self) -> str:
-        head = f"{self.path}: {self.num_arrays} arrays, {self.num_values:,} values, layout {self.layout}"
+        sizes = f"{self.num_arrays} arrays, {self.num_values:,} values"
+        head = f"{self.path}: {sizes}, layout {self.layout}"
         dropped = (f"  dropped: {line}" for line in self.dropped)
         notes = (f"  note: {line}" for line in self.notes)
         return "\n".join([head, *dropped, *notes, "Load it in PyTorch:", self.snippet])

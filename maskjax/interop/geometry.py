@@ -30,8 +30,8 @@ class Geometry:
         position: "sincos" (fixed table, no parameter) or "learned" (encoder/pos_embed). The
             decoder's table is always the fixed one.
         cls: Whether the encoder has a class token.
-        pool: What a classifier reads: "none" (no classifier: a pretraining tree), "cls" (class token
-            after encoder/norm) or "gap" (mean of the patch tokens, then fc_norm; no encoder/norm).
+        pool: What a classifier reads: "none" (no classifier), "cls" (class token after
+            encoder/norm) or "gap" (mean of the patch tokens, then fc_norm; no encoder/norm).
         num_classes: Outputs of the classifier head; 0 means no head.
 
     Raises:
@@ -81,8 +81,9 @@ class Geometry:
 
     def encoder_only(self) -> Self:
         """The same model without its decoder."""
-        none = dict(decoder_dim=0, decoder_depth=0, decoder_heads=0, decoder_mlp_hidden=0)
-        return dataclasses.replace(self, **none)
+        return dataclasses.replace(
+            self, decoder_dim=0, decoder_depth=0, decoder_heads=0, decoder_mlp_hidden=0
+        )
 
     def to_metadata(self) -> dict[str, str]:
         """As strings for a file header: ``{"geometry.dim": "768", ...}``, each value in JSON."""

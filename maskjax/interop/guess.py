@@ -62,7 +62,7 @@ def choose(keys: Iterable[str], geometry: Geometry, candidates: Iterable[str] = 
     if not best:
         some = ", ".join(sorted(names)[:5]) or "none at all"
         raise UserError(
-            f"no layout that maskjax knows ({', '.join(LAYOUTS)}) has keys like this file's: {some}."
+            f"no layout known here ({', '.join(LAYOUTS)}) has keys like this file's: {some}."
         )
     return best
 

@@ -1,4 +1,4 @@
-"""Lay a file's tensors beside our tree: build every leaf that can be built, note all that differs."""
+"""Lay a file's tensors beside our tree: build every leaf that can be, note all that differs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -29,8 +29,8 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
     except ImportError:
         raise UserError(
             f"{path} is a PyTorch pickle, which only torch can read: install torch "
-            "(pip install 'maskjax[torch]'), or convert the file to safetensors where torch is, with "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True)['model'], OUT)."
+            "(pip install 'maskjax[torch]'), or convert the file to safetensors where torch is, "
+            "with safetensors.torch.save_file(torch.load(FILE, weights_only=True)['model'], OUT)."
         ) from None
     try:
         # The arguments that training scripts save beside the weights are plain attributes.

@@ -1,4 +1,4 @@
-"""One line of a layout: which of our leaves holds which torch key, and how to go from one to the other.
+"""One line of a layout: which leaf of ours holds which torch key, and the way between them.
 
 A layout is a tuple of these. Order does not matter, no two lines may name the same key or leaf.
 """

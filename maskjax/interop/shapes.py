@@ -8,14 +8,15 @@ from maskjax.interop.geometry import Geometry
 from maskjax.interop.paths import unflatten
 
 Shape = tuple[int, ...]
+FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """Shape and dtype of an array that does not exist yet (``jax.ShapeDtypeStruct`` without jax)."""
+    """Shape and dtype of an array to come (``jax.ShapeDtypeStruct`` without jax)."""
 
     shape: Shape
-    dtype: np.dtype = np.dtype(np.float32)
+    dtype: np.dtype = FLOAT32
 
 
 def param_shapes(geometry: Geometry) -> dict[str, Shape]:

@@ -1,4 +1,4 @@
-"""Invertible maps between one torch tensor and the leaf or leaves of ours that hold the same values.
+"""Invertible maps between a torch tensor and the leaf or leaves of ours with the same values.
 
 Letters: D width in, E width out, H heads, K head width, P = p * p * C values of a patch in
 (row, column, channel) order with the channel fastest. Every transform is written as an einops
@@ -64,8 +64,8 @@ def _letters(pattern: str, shape: Shape) -> dict[str, int]:
 def fused(inner: Transform, name: str) -> Transform:
     """Stack several leaves along the first torch axis, each brought there by ``inner``.
 
-    ``fused(HEAD_KERNEL, ...)`` of (query, key, value) gives the (3E, D) weight of a fused qkv layer,
-    whose rows are [q; k; v], each head-major.
+    ``fused(HEAD_KERNEL, ...)`` of (query, key, value) gives the (3E, D) weight of a fused qkv
+    layer, whose rows are [q; k; v], each head-major.
     """
 
     def to_torch(*leaves: np.ndarray) -> np.ndarray:
@@ -80,9 +80,11 @@ def fused(inner: Transform, name: str) -> Transform:
     return Transform(name, to_torch, from_torch)
 
 
-def patch_conv(patch_size: int) -> Transform:
+def patch_conv(patch_size: int, channels: int) -> Transform:
     """Patch projection: our matrix [P, D] and the (D, C, p, p) weight of a stride-p convolution."""
-    return rearranged("patch projection", "(p q c) d", "d c p q", p=patch_size, q=patch_size)
+    return rearranged(
+        "patch projection", "(p q c) d", "d c p q", p=patch_size, q=patch_size, c=channels
+    )
 
 
 IDENTITY = Transform("same array", lambda leaf: leaf, lambda array, shape: (array,))

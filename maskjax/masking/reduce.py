@@ -17,7 +17,8 @@ def masked_sum(x: Array, weight: ArrayLike, axis: Axis = None) -> tuple[Array, A
     """
     x = x.astype(jnp.float32)
     weight = jnp.broadcast_to(jnp.asarray(weight, jnp.float32), x.shape)
-    return jnp.where(weight > 0, x * weight, 0).sum(axis), weight.sum(axis)
+    # Selected before the product: NaN * 0 would make the gradient of the weight NaN.
+    return (jnp.where(weight > 0, x, 0) * weight).sum(axis), weight.sum(axis)
 
 
 def masked_mean(x: Array, weight: ArrayLike, axis: Axis = None) -> Array:

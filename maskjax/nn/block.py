@@ -64,8 +64,7 @@ class Block(nn.Module):
         )
         branch, seen = attention(self._norm("norm1")(x), allow=allow)
         x = x + _scaled(branch, branch_scale, 0)
-        # Truncated as timm does; the small term undoes the rounding of ratios like 6144 / 188.
-        mlp = Mlp(int(x.shape[-1] * self.mlp_ratio + 1e-6), self.dtype, name="mlp")
+        mlp = Mlp(self.mlp_hidden, self.dtype, name="mlp")
         x = x + _scaled(mlp(self._norm("norm2")(x)), branch_scale, 1)
         return x, {**seen, "block": x}
 

@@ -32,7 +32,8 @@ class Size:
     @property
     def mlp_hidden(self) -> int:
         """Hidden width of the MLP, truncated as in timm."""
-        return int(self.dim * self.mlp_ratio)
+        # The small term undoes the rounding of ratios like 6144 / 188.
+        return int(self.dim * self.mlp_ratio + 1e-6)
 
 
 # ViT (Dosovitskiy et al. 2021, table 1), DeiT (Touvron et al. 2021) for tiny and small; giant is

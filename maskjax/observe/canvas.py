@@ -1,4 +1,4 @@
-"""Drawing on uint8 arrays by Pillow: text, tiles, colour maps. The pictures are built from these."""
+"""Text, tiles and colours by Pillow: what the pictures are built from."""
 
 import functools
 from typing import Any
@@ -40,21 +40,29 @@ def blank(width: int, height: int) -> tuple[Any, Any]:
     return image, ImageDraw.Draw(image)
 
 
-def text_width(text: str, size: int) -> int:
-    """Width of a line of text in pixels."""
-    return int(np.ceil(font(size).getlength(text)))
+class TextBlock:
+    """Text broken into lines of at most a width; empty text takes no room."""
 
+    def __init__(self, text: str, size: int, width: int):
+        """`size` and `width` in pixels; a single long word may stick out."""
+        self.size, self.step = size, round(size * 1.4)
+        self.lines: list[str] = []
+        for word in text.split():
+            longer = f"{self.lines[-1]} {word}" if self.lines else word
+            if self.lines and font(size).getlength(longer) <= width:
+                self.lines[-1] = longer
+            else:
+                self.lines.append(word)
 
-def wrap(text: str, size: int, width: int) -> list[str]:
-    """Breaks text into lines of at most `width` pixels; a single long word may stick out."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+    @property
+    def height(self) -> int:
+        """Pixels down to where the next thing may start."""
+        return len(self.lines) * self.step + self.size // 2 if self.lines else 0
+
+    def draw(self, handle: Any, place: tuple[int, int], ink: tuple[int, int, int]) -> None:
+        """Draws the lines with the upper left corner at (x, y)."""
+        for number, line in enumerate(self.lines):
+            handle.text((place[0], place[1] + number * self.step), line, ink, font(self.size))
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ def as_float(value: Any) -> float:
     Raises:
         ValueError: for a string that is no number.
     """
-    return _NON_FINITE.get(value, None) if value in _NON_FINITE else float(value)
+    return _NON_FINITE[value] if value in _NON_FINITE else float(value)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> pathlib.Path:

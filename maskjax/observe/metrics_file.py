@@ -56,8 +56,8 @@ def drop_after(path: str | os.PathLike, step: int) -> int:
 
 def column(lines: list[dict[str, float]], key: str) -> tuple[list[int], list[float]]:
     """Steps and finite values of one key, in the order of the file."""
-    pairs = [(int(line["step"]), line[key]) for line in lines if math.isfinite(line.get(key, math.nan))]
-    return [step for step, _ in pairs], [value for _, value in pairs]
+    seen = [line for line in lines if math.isfinite(line.get(key, math.nan))]
+    return [int(line["step"]) for line in seen], [line[key] for line in seen]
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, float]]]:

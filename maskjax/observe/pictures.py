@@ -1,8 +1,9 @@
-"""Pictures of what a model does: reconstruction sheets and mask coverage maps, as uint8 arrays.
+"""Pictures of what a model does: reconstruction sheets as uint8 arrays, and PNG files.
 
 numpy and Pillow only, so that pictures can be made anywhere from saved arrays.
 """
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -16,11 +17,11 @@ from maskjax.observe.files import write_atomic
 
 # What a hidden patch looks like in the masked column.
 HIDDEN_COLOUR = (203, 208, 214)
-_TILE = 128  # small images are enlarged by a whole factor until their longer side has this
+_TILE = 140  # small images are enlarged by a whole factor until their longer side has this
 _GAP, _MARGIN = 6, 18
 _TRUE_STATISTICS = (
-    "Patch normalisation was undone with the mean and standard deviation of the true patches,"
-    " which the model did not see: shapes are predicted, each patch's colour and contrast are given."
+    "Patch normalisation was undone with the true mean and standard deviation of each patch, which"
+    " the model did not see: it predicts the pattern in a patch, not its brightness and contrast."
 )
 
 
@@ -111,7 +112,7 @@ def reconstruction_sheet(
     tiles = _tiles(original, prediction, covered)
     if blocks is None:
         blocks = 2 if len(tiles) > 4 and size[1] < 2 * size[0] else 1
-    share = f"{round(100 * float(np.mean(hidden)))} % hidden"
+    share = f"{round(100 * float(np.mean(hidden)))}% hidden"
     heads = ("original", f"masked, {share}", "prediction", "prediction + visible")
     notes = [_TRUE_STATISTICS if patch_normalized else "", canvas.channels_note(original.shape[-1])]
     return _sheet(tiles, heads, min(blocks, len(tiles)), title, " ".join(filter(None, notes)))
@@ -127,108 +128,82 @@ def _tiles(original: np.ndarray, prediction: np.ndarray, covered: np.ndarray) ->
     return columns.repeat(factor, 2).repeat(factor, 3)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where things are on a sheet, in pixels; images run down the first block, then the next."""
+
+    rows: int
+    blocks: int
+    columns: int
+    tile: tuple[int, int]  # (height, width)
+    font: int
+
+    @property
+    def block_width(self) -> int:
+        return self.columns * (self.tile[1] + _GAP) - _GAP
+
+    @property
+    def width(self) -> int:
+        return self.blocks * (self.block_width + 4 * _GAP) - 4 * _GAP + 2 * _MARGIN
+
+    @property
+    def height(self) -> int:
+        """Of all tiles."""
+        return self.rows * (self.tile[0] + _GAP) - _GAP
+
+    def column(self, block: int, column: int) -> int:
+        return _MARGIN + block * (self.block_width + 4 * _GAP) + column * (self.tile[1] + _GAP)
+
+    def place(self, index: int, column: int) -> tuple[int, int]:
+        """(x, y) of a tile, y from the first row."""
+        block, row = divmod(index, self.rows)
+        return self.column(block, column), row * (self.tile[0] + _GAP)
+
+
 def _sheet(
     tiles: np.ndarray, heads: Sequence[str], blocks: int, title: str, caption: str
 ) -> np.ndarray:
-    num, columns, height, width = tiles.shape[:4]
-    rows = -(-num // blocks)
-    block_width = columns * (width + _GAP) - _GAP
-    full = 2 * _MARGIN + blocks * block_width + (blocks - 1) * 4 * _GAP
-    size = max(11, min(18, width // 9))
-    title_lines = canvas.wrap(title, size + 5, full - 2 * _MARGIN)
-    head_lines = [canvas.wrap(head, size, width) for head in heads]
-    caption_lines = canvas.wrap(caption, size, full - 2 * _MARGIN)
-    line = size + 6
-    top = _MARGIN + len(title_lines) * (line + 8)
-    body = top + max(len(lines) for lines in head_lines) * line + 4
-    bottom = body + rows * (height + _GAP) + (4 + len(caption_lines) * line if caption else 0)
-    image, draw = canvas.blank(full, bottom + _MARGIN - _GAP)
-
-    for number, text in enumerate(title_lines):
-        place = (_MARGIN, _MARGIN + number * (line + 8) - 4)
-        draw.text(place, text, canvas.INK, canvas.font(size + 5))
-    for number, text in enumerate(caption_lines):
-        place = (_MARGIN, body + rows * (height + _GAP) + 4 + number * line)
-        draw.text(place, text, canvas.SOFT_INK, canvas.font(size))
-    sheet = np.array(image)
-    return _fill(sheet, tiles, head_lines, (rows, blocks), (top, body), size)
-
-
-def _fill(
-    sheet: np.ndarray,
-    tiles: np.ndarray,
-    head_lines: Sequence[Sequence[str]],
-    layout: tuple[int, int],
-    tops: tuple[int, int],
-    size: int,
-) -> np.ndarray:
-    """Puts heads and tiles on the sheet; images run down the first block, then the next."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     num, columns, height, width = tiles.shape[:4]
-    step, line = columns * (width + _GAP) + 3 * _GAP, size + 6
+    size = max(11, min(18, width // 10))
+    layout = _Layout(-(-num // blocks), blocks, columns, (height, width), size)
+    text_width = layout.width - 2 * _MARGIN
+    titles = canvas.TextBlock(title, size + 6, text_width)
+    captions = canvas.TextBlock(caption, size, text_width)
+    head_blocks = [canvas.TextBlock(head, size, width) for head in heads]
+    head_top = _MARGIN + titles.height
+    top = head_top + max(block.height for block in head_blocks)
+    below = top + layout.height + _GAP
+    image, draw = canvas.blank(layout.width, below + captions.height + _MARGIN - _GAP)
+    titles.draw(draw, (_MARGIN, _MARGIN - 4), canvas.INK)
+    captions.draw(draw, (_MARGIN, below), canvas.SOFT_INK)
+    for block in range(blocks):
+        for column, head in enumerate(head_blocks):
+            head.draw(draw, (layout.column(block, column), head_top), canvas.SOFT_INK)
     for index in range(num):
-        block, row = divmod(index, layout[0])
-        y = tops[1] + row * (height + _GAP)
         for column in range(columns):
-            x = _MARGIN + block * step + column * (width + _GAP)
-            sheet[y : y + height, x : x + width] = tiles[index, column]
-    image = Image.fromarray(sheet)
-    draw = ImageDraw.Draw(image)
-    for block in range(-(-num // layout[0])):
-        for column, lines in enumerate(head_lines):
-            x = _MARGIN + block * step + column * (width + _GAP)
-            for number, text in enumerate(lines):
-                place = (x, tops[0] + number * line)
-                draw.text(place, text, canvas.SOFT_INK, canvas.font(size))
+            x, y = layout.place(index, column)
+            image.paste(Image.fromarray(tiles[index, column]), (x, top + y))
     return np.array(image)
 
 
-def coverage_map(
-    frequency: np.ndarray, *, num_masks: int | None = None, title: str = "How often is it hidden?"
-) -> np.ndarray:
-    """A heat map of how often each patch position was hidden, with a scale beside it.
+def save_png(path: str | os.PathLike, image: np.ndarray) -> pathlib.Path:
+    """Writes uint8[H, W, 3 or 1] as a PNG file, atomically; folders are made."""
+    return write_atomic(path, png_bytes(image))
 
-    The colours span the values found, but at least 0.2, so that chance does not look like a
-    pattern.
 
-    Args:
-        frequency: float[h, w] in 0..1, one value per patch position.
-        num_masks: over how many masks it was counted, for the caption.
-        title: a line above.
+def png_bytes(image: np.ndarray) -> bytes:
+    """uint8[H, W, 3 or 1] as the bytes of a PNG file.
 
-    Returns:
-        uint8[H, W, 3].
+    Raises:
+        UserError: for another type or shape.
     """
-    frequency = np.asarray(frequency, np.float64)
-    low, high = _span(frequency)
-    cell = max(4, 320 // max(frequency.shape))
-    cells = canvas.enlarge(canvas.colour((frequency - low) / (high - low)), cell)
-    height, width = cells.shape[:2]
-    over = f" over {num_masks:,} masks" if num_masks else ""
-    caption = (
-        f"Hidden share per patch position{over}: mean {frequency.mean():.3f},"
-        f" lowest {frequency.min():.3f}, highest {frequency.max():.3f}"
-    )
-    full = max(width + 110, 420)
-    captions = canvas.wrap(caption, 14, full - 2 * _MARGIN)
-    top = _MARGIN + 30
-    image, draw = canvas.blank(full, top + height + 14 + 20 * len(captions) + _MARGIN)
-    draw.text((_MARGIN, _MARGIN - 4), title, canvas.INK, canvas.font(19))
-    for number, text in enumerate(captions):
-        draw.text((_MARGIN, top + height + 10 + 20 * number), text, canvas.SOFT_INK, canvas.font(14))
-    if cell >= 36:
-        _write_values(draw, frequency, (low, high), cell, top)
-    picture = np.array(image)
-    picture[top : top + height, _MARGIN : _MARGIN + width] = _labelled(
-        cells, picture[top : top + height, _MARGIN : _MARGIN + width]
-    )
-    return _with_scale(picture, (low, high), (top, height), _MARGIN + width + 14)
+    from PIL import Image
 
-
-def _span(frequency: np.ndarray) -> tuple[float, float]:
-    low, high = float(frequency.min()), float(frequency.max())
-    if high - low < 0.2:
-        middle = min(max((low + high) / 2, 0.1), 0.9)
-        low, high = middle - 0.1, middle + 0.1
-    return low, high
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise UserError(f"a picture must be uint8[H, W, 3 or 1], got {image.dtype}{image.shape}")
+    buffer = io.BytesIO()
+    Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -17,6 +17,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ class Checkpoints:
         if read_only and "://" not in text and not Path(text).is_dir():
             raise UserError(f"{text}: there is no such directory of checkpoints")
         self._retention = Retention(every, keep_last, keep_every, keep_best)
+        self._read_only = read_only
         self._in_flight = (0, 0.0)
-        options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+        # Orbax's own read_only warns about itself at every start.
+        options = ocp.CheckpointManagerOptions(create=False)
         if not read_only:
             options = self._retention.options(self._committed)
         items = ("state", "data", "meta")
@@ -99,6 +102,8 @@ class Checkpoints:
         Returns:
             Whether a save was started; False as well if this step is there already.
         """
+        if self._read_only:
+            raise RuntimeError(f"{self.directory}: opened with read_only=True")
         if not (force or self._manager.should_save(step)) or step in self._manager.all_steps():
             return False
         self._wait_for_previous(step)
@@ -140,7 +145,7 @@ class Checkpoints:
         compare(stored.leaves, wanted, where)
         state = like(abstract, self._read(step, stored, wanted))
         log.info("checkpoint %d: restored from %s", step, self.directory)
-        return state, int(stored.data["position"]), stored.meta
+        return state, stored.data["position"], stored.meta
 
     def restore_params(
         self,
@@ -234,8 +239,8 @@ class Checkpoints:
             meta = dict(items.meta)
             table = meta.pop("leaves")
             leaves = {n: Leaf(n, tuple(shape), *rest) for n, (shape, *rest) in table.items()}
-            stored = Stored(meta, dict(items.data), leaves)
-            return migrate(stored, self._where(step))
+            stored = migrate(Stored(meta, dict(items.data), leaves), self._where(step))
+            return replace(stored, data={"position": int(stored.data["position"])})
 
     def _read(self, step: int, stored: Stored, wanted: dict[str, Any]) -> dict[str, jax.Array]:
         """{name: array} of the wanted leaves, each placed as wanted, checksums compared."""
@@ -298,7 +303,7 @@ def _readable(where: str) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
+        reason = (str(error).strip() or "no message").splitlines()[0][:300]
         raise UserError(
             f"{where}: the checkpoint is damaged or was changed: {type(error).__name__}: {reason};"
             " move the directory away to go on from an older one"

@@ -33,7 +33,7 @@ class Every:
     at_end: bool = True
 
     def due(self, done: int, last: bool) -> bool:
-        """Whether to call after step `done`."""
+        """Whether to call after step `done`; `last` = the loop ends with it."""
         return (last and self.at_end) or (self.steps > 0 and done % self.steps == 0)
 
 
@@ -68,7 +68,7 @@ def run_loop(
     One turn, in this order:
       1. the next batch, already on the devices;
       2. the step (the old state is donated);
-      3. log, if due: the only point where the host waits for the step; a loss or gradient that is
+      3. log, if due or if this was the first step: the only point where the host waits for the step; a loss or gradient that is
          not finite ends the run here, before anything of it is saved;
       4. evaluate, if due;
       5. save, if due: the state and the position of the next example;
@@ -86,14 +86,14 @@ def run_loop(
     Raises:
         NonFiniteLossError: if the logged loss or gradient norm is not finite.
     """
-    done = int(jax.device_get(state.step))
+    done = first = int(jax.device_get(state.step))
     while done < total_steps:
         with jax.transfer_guard("disallow"):
             state, metrics = step(state, next(batches), static(done))
         done += 1
         last = done == total_steps
         stop = hooks.stop()
-        if hooks.log.due(done, last or stop):
+        if hooks.log.due(done, last or stop) or done == first + 1:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             _check_finite(done, values)
             hooks.log.call(done, values)

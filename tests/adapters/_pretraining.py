@@ -10,7 +10,8 @@ from jax import Array
 
 from maskjax import losses
 from maskjax.interop.convert import from_torch
-from maskjax.interop.rules import Layout
+from maskjax.interop.geometry import Geometry
+from maskjax.interop.layouts import LAYOUTS
 from maskjax.masking import Draws
 from maskjax.method import Method, Tree, build_method
 
@@ -26,6 +27,11 @@ class Inputs(NamedTuple):
     def method(self, **changes: Any) -> Method:
         """MAE with the file's configuration, but for the changes."""
         return build_method("mim.mae", {**self.model, **changes}, {"image": self.images})
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes that the import tables need."""
+        return geometry_of(self.method())
 
 
 def size(dim: int, depth: int, heads: int, mlp_ratio: float) -> dict[str, Any]:
@@ -50,12 +56,19 @@ def params_of(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def read_params(
-    model: dict[str, Any], images: Array, arrays: dict[str, np.ndarray], rules: Layout, **allow: Any
+    given: Mapping[str, np.ndarray], model: dict[str, Any], images: Array, layout: str, **allow: Any
 ) -> Tree:
     """The method's parameters, filled by the import table."""
     batch = {"image": images}
-    like, _ = build_method("mim.mae", model, batch).init(jax.random.key(0), batch)
-    return from_torch(arrays, rules, like, **allow)
+    method = build_method("mim.mae", model, batch)
+    shapes, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return from_torch(params_of(given), LAYOUTS[layout](geometry_of(method)), like, **allow)
+
+
+def geometry_of(method: Method) -> Geometry:
+    """The sizes that the import tables need."""
+    return Geometry(**method.describe["geometry"])
 
 
 def loss_and_gradient(inputs: Inputs, *, norm_pix: bool) -> tuple[Array, Tree]:

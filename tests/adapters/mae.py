@@ -1,5 +1,6 @@
 """mae.npz: official MAE. Sheet: mask, activations, losses, gradients, classifiers, optimizers."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -48,8 +49,8 @@ def outputs(given: Mapping[str, np.ndarray]) -> Outputs:
     withheld = getattr(given, "withheld", ("pos/sincos_5x5_dim24_cls",))
     return {
         **_activations(inputs),
-        **_losses(inputs, cfg),
-        **_classifiers(given, cfg, inputs.images),
+        **_losses(inputs),
+        **_classifiers(given, cfg, inputs),
         "lrd/table_json": _layer_decay(cfg, inputs),
         **_lars(given, cfg["lars"]),
         "sched/lr": _schedule(cfg["sched"])(given["sched/epoch"]),
@@ -74,36 +75,10 @@ def _model(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _geometry(cfg: Mapping[str, Any], **changes: Any) -> Geometry:
-    m = cfg["model"]
-    return Geometry(
-        image_size=pair(m["img_size"], "img_size"),
-        patch_size=m["patch_size"],
-        channels=cfg["in_chans"],
-        dim=m["embed_dim"],
-        depth=m["depth"],
-        heads=m["num_heads"],
-        mlp_hidden=int(m["embed_dim"] * m["mlp_ratio"]),
-        **changes,
-    )
-
-
-def _pretraining_rules(cfg: Mapping[str, Any]):
-    m = cfg["model"]
-    decoder = {
-        "decoder_dim": m["decoder_embed_dim"],
-        "decoder_depth": m["decoder_depth"],
-        "decoder_heads": m["decoder_num_heads"],
-        "decoder_mlp_hidden": int(m["decoder_embed_dim"] * m["mlp_ratio"]),
-    }
-    return LAYOUTS["mae"](_geometry(cfg, **decoder))
-
-
 def _inputs(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Inputs:
     model, images = _model(cfg), pretraining.channels_last(given["input/images"])
-    arrays, rules = pretraining.params_of(given), _pretraining_rules(cfg)
     classifier = ("head.*", "fc_norm.*")
-    params = pretraining.read_params(model, images, arrays, rules, allow_unused=classifier)
+    params = pretraining.read_params(given, model, images, "mae", allow_unused=classifier)
     return Inputs(model, params, images, jnp.asarray(given["noise/uniform"]))
 
 
@@ -127,8 +102,8 @@ def _activations(inputs: Inputs) -> Outputs:
     }
 
 
-def _losses(inputs: Inputs, cfg: Mapping[str, Any]) -> Outputs:
-    rules, results = _pretraining_rules(cfg), {}
+def _losses(inputs: Inputs) -> Outputs:
+    rules, results = LAYOUTS["mae"](inputs.geometry), {}
     for mode in ("raw", "norm"):
         norm_pix = mode == "norm"
         loss, gradient = pretraining.loss_and_gradient(inputs, norm_pix=norm_pix)
@@ -138,11 +113,13 @@ def _losses(inputs: Inputs, cfg: Mapping[str, Any]) -> Outputs:
     return results
 
 
-def _classifiers(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], images: Array) -> Outputs:
-    """Mean and cls pooling, and the linear probe's BatchNorm over the features of the former."""
+def _classifiers(
+    given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], inputs: Inputs
+) -> Outputs:
+    """Both poolings, and the linear probe's BatchNorm over the features of mean pooling."""
     results, features = {}, {}
     for pool in ("gap", "cls"):
-        features[pool], logits = _classify(given, cfg, images, pool)
+        features[pool], logits = _classify(given, cfg, inputs, pool)
         results[f"output/vit_{pool}_features"] = features[pool]
         results[f"output/vit_{pool}_logits"] = logits
     gap, eps = features["gap"], cfg["norm_eps"]
@@ -157,27 +134,29 @@ def _classifiers(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], images
     }
 
 
-def _classifier_geometry(cfg: Mapping[str, Any], pool: str) -> Geometry:
-    classes = cfg["finetune"]["num_classes"]
-    return _geometry(cfg, pool=pool, num_classes=classes, position="learned")
+def _classifier_geometry(cfg: Mapping[str, Any], inputs: Inputs, pool: str) -> Geometry:
+    """Fine-tuning trains the position table."""
+    classes, encoder = cfg["finetune"]["num_classes"], inputs.geometry.encoder_only()
+    return dataclasses.replace(encoder, pool=pool, num_classes=classes, position="learned")
 
 
 def _classify(
-    given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], images: Array, pool: str
+    given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], inputs: Inputs, pool: str
 ) -> tuple[Array, Array]:
-    geometry, m = _classifier_geometry(cfg, pool), cfg["model"]
+    """Features and logits of the whole images."""
+    geometry = _classifier_geometry(cfg, inputs, pool)
     unused = ("decoder_*", "mask_token", "norm.*" if pool == "gap" else "fc_norm.*")
     arrays, like = pretraining.params_of(given), param_tree(geometry)
     params = from_torch(arrays, LAYOUTS["classify"](geometry), like, allow_unused=unused)
-    size = Size(m["embed_dim"], m["depth"], m["num_heads"], m["mlp_ratio"])
+    size = Size(**inputs.model["encoder"])
     model = Classifier(size, geometry.grid, geometry.num_classes, pool, eps=cfg["norm_eps"])
-    patches = patchify(images, (geometry.patch_size, geometry.patch_size))
+    patches = patchify(inputs.images, (geometry.patch_size, geometry.patch_size))
     return jax.jit(model.apply)({"params": params}, patches)
 
 
 def _layer_decay(cfg: Mapping[str, Any], inputs: Inputs) -> str:
     """[lr multiplier, weight decay] by torch key, in the fine-tuning recipe of the sheet."""
-    geometry, finetune = _classifier_geometry(cfg, "gap"), cfg["finetune"]
+    geometry, finetune = _classifier_geometry(cfg, inputs, "gap"), cfg["finetune"]
     recipe = SimpleNamespace(
         lr=1.0,
         layer_decay=finetune["layer_decay"],
@@ -185,7 +164,8 @@ def _layer_decay(cfg: Mapping[str, Any], inputs: Inputs) -> str:
         groups=((r"(pos_embed|cls_token)$", "no_decay"),),
     )
     rules = param_rules(recipe, layers=inputs.method().layers)
-    tree, layout = param_tree(geometry), LAYOUTS["classify"](geometry)
+    tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape), param_tree(geometry))
+    layout = LAYOUTS["classify"](geometry)
     full = lambda leaf, value: np.broadcast_to(value, leaf.shape)  # noqa: E731
     rates = to_torch(jax.tree.map(full, tree, rules.multipliers(tree)), layout)
     decays = to_torch(jax.tree.map(full, tree, rules.decay_mask(tree)), layout)

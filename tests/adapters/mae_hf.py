@@ -12,7 +12,6 @@ from adapters._pretraining import Inputs
 from maskjax.errors import UserError
 from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import LAYOUTS
-from maskjax.options import pair
 
 INPUTS = ("config", "param/*", "input/*", "noise/*")
 
@@ -29,7 +28,7 @@ def outputs(given: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "output/last_hidden_state": seen["latent"],
         "mask/mask": seen["hidden"].astype(jnp.float32),
         "mask/ids_restore": seen["inverse"],
-        "names/v5_to_hub_json": _names(pretraining.params_of(given), cfg),
+        "names/v5_to_hub_json": _names(pretraining.params_of(given), inputs.geometry),
     }
 
 
@@ -58,36 +57,18 @@ def _model(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _geometry(cfg: Mapping[str, Any]) -> Geometry:
-    return Geometry(
-        image_size=pair(cfg["image_size"], "image_size"),
-        patch_size=cfg["patch_size"],
-        channels=cfg["num_channels"],
-        dim=cfg["hidden_size"],
-        depth=cfg["num_hidden_layers"],
-        heads=cfg["num_attention_heads"],
-        mlp_hidden=cfg["intermediate_size"],
-        decoder_dim=cfg["decoder_hidden_size"],
-        decoder_depth=cfg["decoder_num_hidden_layers"],
-        decoder_heads=cfg["decoder_num_attention_heads"],
-        decoder_mlp_hidden=cfg["decoder_intermediate_size"],
-    )
-
-
 def _inputs(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Inputs:
     model, images = _model(cfg), pretraining.channels_last(given["input/pixel_values"])
-    # Without qkv_bias the file has no such keys, and ours stay at their initial zeros.
+    # Without qkv_bias the file has no such keys, and ours stay at zero.
     absent = () if cfg.get("qkv_bias", True) else tuple(f"*.{n}_proj.bias" for n in "qkv")
-    arrays, rules = pretraining.params_of(given), LAYOUTS["hf5"](_geometry(cfg))
-    params = pretraining.read_params(model, images, arrays, rules, allow_missing=absent)
+    params = pretraining.read_params(given, model, images, "hf5", allow_missing=absent)
     return Inputs(model, params, images, jnp.asarray(given["noise/uniform"]))
 
 
-def _names(arrays: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> str:
+def _names(arrays: Mapping[str, np.ndarray], geometry: Geometry) -> str:
     """{name in memory: name on the hub}, of the tensors the file has."""
-    geometry, names = _geometry(cfg), {}
-    rules = zip(LAYOUTS["hf5"](geometry), LAYOUTS["hf"](geometry), strict=True)
-    for memory, hub in rules:
+    names = {}
+    for memory, hub in zip(LAYOUTS["hf5"](geometry), LAYOUTS["hf"](geometry), strict=True):
         for i in range(max(geometry.depth, geometry.decoder_depth)):
             key = memory.theirs.replace("{i}", str(i))
             if key in arrays:

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 HEAVY = (
-    "absl.app",
     "flax",
     "grain",
     "matplotlib",

@@ -18,7 +18,7 @@ def rules(geometry: Geometry) -> Layout:
     """
     if geometry.pool == "none":
         raise UserError(
-            "layout classify: fine-tuned files hold a classifier, but the geometry says pool='none'; "
-            "set pool='gap' (or 'cls') and num_classes, or use layout mae."
+            "layout classify: fine-tuned files hold a classifier, but the geometry says "
+            "pool='none'; set pool='gap' (or 'cls') and num_classes, or use layout mae."
         )
     return timm.rules(geometry)

@@ -60,7 +60,7 @@ def _rules(geometry: Geometry, names: BlockNames, encoder: str, decoder: str) ->
     return (
         token("encoder/cls_token", f"{embeddings}.cls_token"),
         position(f"{embeddings}.position_embeddings", geometry),
-        *patch_embed("encoder/patch_embed", projection, geometry.patch_size),
+        *patch_embed("encoder/patch_embed", projection, geometry),
         *block_stack("encoder/blocks", encoder, names),
         *norm("encoder/norm", "vit.layernorm"),
         *(_decoder(geometry, names, decoder) if geometry.has_decoder else ()),

@@ -1,4 +1,4 @@
-"""Groups of rules that every ViT layout repeats: linear layers, norms, block stacks, fixed tables."""
+"""Groups of rules that all ViT layouts repeat: linear layers, norms, block stacks, fixed tables."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -51,10 +51,11 @@ def norm(ours: str, theirs: str) -> Layout:
     return Rule(f"{ours}/scale", f"{theirs}.weight"), Rule(f"{ours}/bias", f"{theirs}.bias")
 
 
-def patch_embed(ours: str, theirs: str, patch_size: int) -> Layout:
+def patch_embed(ours: str, theirs: str, geometry: Geometry) -> Layout:
     """The patch projection: kernel [P, D] <-> convolution weight (D, C, p, p), and its bias."""
+    transform = patch_conv(geometry.patch_size, geometry.channels)
     return (
-        Rule(f"{ours}/kernel", f"{theirs}.weight", patch_conv(patch_size)),
+        Rule(f"{ours}/kernel", f"{theirs}.weight", transform),
         Rule(f"{ours}/bias", f"{theirs}.bias"),
     )
 

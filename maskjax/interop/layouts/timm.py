@@ -27,7 +27,7 @@ def rules(geometry: Geometry) -> Layout:
     return (
         *((token("encoder/cls_token", "cls_token"),) if geometry.cls else ()),
         position("pos_embed", geometry),
-        *patch_embed("encoder/patch_embed", "patch_embed.proj", geometry.patch_size),
+        *patch_embed("encoder/patch_embed", "patch_embed.proj", geometry),
         *block_stack("encoder/blocks", "blocks.{i}", TIMM_BLOCK),
         *(norm("fc_norm", "fc_norm") if gap else norm("encoder/norm", "norm")),
         *(linear("head", "head") if geometry.num_classes else ()),

@@ -238,8 +238,8 @@ def _facts(cfg: ConfigDict, encoder: Size, decoder: Size) -> dict:
         "decoder_heads": decoder.heads,
         "decoder_mlp_hidden": decoder.mlp_hidden,
     }
-    settings = {key: cfg[key] for key in ("mask_ratio", "norm_pix", "mean", "std")}
-    return {"geometry": geometry, **settings}
+    keys = ("mask_ratio", "norm_pix", "norm_eps", "mean", "std")
+    return {"geometry": geometry, **{key: cfg[key] for key in keys}}
 
 
 def _forward_flops(model: Autoencoder, num_visible: int) -> int:

@@ -1,0 +1,36 @@
+"""Write features of any image set to a table, one row an image, with its id.
+
+  maskjax embed --workdir=runs/demo --data=folder:/data/pets --split=test --out=pets.parquet
+
+Columns: id, label (if there are labels), cls and mean: features of the class token, and the mean
+over patch tokens, after the final norm. Images are resized and centre-cropped as in evaluation.
+"""
+
+import argparse
+import pathlib
+
+from maskjax.cli.run_arguments import add_run_arguments, open_run
+from maskjax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """Arguments of `maskjax embed`."""
+    add_run_arguments(parser)
+    parser.add_argument("--data", required=True, metavar="SPEC", help="photo_crops, folder:DIR, ...")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--out", required=True, metavar="FILE", help=".parquet or .npz")
+
+
+def run(args: argparse.Namespace):
+    """Extracts and writes."""
+    out = pathlib.Path(args.out)
+    if out.suffix not in (".parquet", ".npz"):
+        raise UserError(f"--out={args.out}: the name must end in .parquet or .npz")
+    if not out.resolve().parent.is_dir():
+        raise UserError(f"--out={args.out}: the folder {out.resolve().parent} does not exist")
+    from maskjax import features_file
+
+    run = open_run(args)
+    table = features_file.embed(run, args.data, args.split)
+    features_file.write(out, table)
+    print(f"{out}: {len(table['id']):,} images, {table['mean'].shape[1]} features, {run.weights}")

@@ -1,0 +1,176 @@
+"""The block stack: scan and remat change nothing; taps; drop-path."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maskjax.nn.block import Block
+from maskjax.nn.stack import Stack
+
+DEPTH, DIM, HEADS = 3, 8, 2
+BLOCK = Block(HEADS, mlp_hidden=16, parent=None)
+X = np.random.default_rng(0).normal(size=(4, 5, DIM)).astype(np.float32)
+NOISE = np.random.default_rng(1).uniform(size=(4, DEPTH, 2)).astype(np.float32)
+VARIANTS = list(itertools.product([True, False], ["none", "dots", "full"]))
+
+
+def stack(scan=False, remat="none", drop_path=0.0):
+    return Stack(BLOCK, DEPTH, scan, remat, drop_path)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return stack().init(jax.random.key(0), DIM)
+
+
+def layer(params, index):
+    return jax.tree.map(lambda p: p[index], params)
+
+
+def one_by_one(params, x, scales=(None,) * DEPTH):
+    """The blocks applied one after the other."""
+    outputs = []
+    for index in range(DEPTH):
+        x, _ = BLOCK.apply({"params": layer(params, index)}, x, scales[index])
+        outputs.append(x)
+    return outputs
+
+
+def results(params, scan, remat):
+    def loss(params, x):
+        model = stack(scan, remat, 0.5)
+        out, seen = model(params, x, taps=("attention", "block/1"), drop_noise=NOISE)
+        return jnp.sin(out).sum() + seen["attention"].max(), (out, seen)
+
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, X)
+
+
+@pytest.fixture(scope="module")
+def reference(params):
+    return results(params, *VARIANTS[0])
+
+
+@pytest.mark.parametrize(("scan", "remat"), VARIANTS[1:])
+def test_scan_and_remat_change_neither_outputs_nor_gradients(params, reference, scan, remat):
+    same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)  # noqa: E731
+    jax.tree.map(same, results(params, scan, remat), reference)
+
+
+def test_scan_and_remat_change_no_parameter(params):
+    for scan, remat in VARIANTS:
+        other = stack(scan, remat).init(jax.random.key(0), DIM)
+        jax.tree.map(np.testing.assert_array_equal, other, params)
+
+
+def test_scan_is_a_loop_and_unrolled_is_none(params):
+    run = lambda scan: jax.jit(stack(scan).__call__).lower(params, X).compile().as_text()  # noqa: E731
+    assert " while(" in run(True)
+    assert " while(" not in run(False)
+
+
+def test_a_stack_of_one_block_unrolled_is_no_loop():
+    model = Stack(BLOCK, 1, False)
+    params = model.init(jax.random.key(0), DIM)
+    assert "scan[" not in str(jax.make_jaxpr(model.__call__)(params, X)).replace("unroll", "") or (
+        " while(" not in jax.jit(model.__call__).lower(params, X).compile().as_text()
+    )
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_saves_less(params, remat):
+    from jax.ad_checkpoint import saved_residuals
+
+    def size(remat):
+        loss = lambda params: stack(False, remat)(params, X)[0].sum()  # noqa: E731
+        kept = [aval for aval, source in saved_residuals(loss, params) if "argument" not in source]
+        return sum(aval.size for aval in kept)
+
+    assert size(remat) < size("none")
+
+
+def test_equals_the_blocks_one_after_the_other(params):
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {DEPTH}
+    outputs = one_by_one(params, X)
+    out, seen = stack()(params, X, taps=("block", "block/1", "block/-1", "query", "key/0"))
+    np.testing.assert_allclose(out, outputs[-1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(seen["block"], np.stack(outputs), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(seen["block/1"], seen["block"][1])
+    np.testing.assert_array_equal(seen["block/-1"], out)
+    assert seen["query"].shape == (DEPTH, 4, HEADS, 5, DIM // HEADS)
+    assert seen["key/0"].shape == (4, HEADS, 5, DIM // HEADS)
+    assert set(seen) == {"block", "block/1", "block/-1", "query", "key/0"}
+
+
+def test_no_taps_cost_nothing(params):
+    assert stack()(params, X)[1] == {}
+
+
+def test_layers_start_differently(params):
+    kernels = np.asarray(params["attn"]["query"]["kernel"])
+    assert not np.isclose(kernels[0], kernels[1]).any()
+
+
+def test_allow_holds_in_every_layer(params):
+    allow = np.tril(np.ones((5, 5), bool))[None, None]
+    _, seen = stack()(params, X, taps=("attention",), allow=allow)
+    assert not np.asarray(seen["attention"])[..., ~allow[0, 0]].any()
+    # A causal mask: what comes later cannot matter.
+    changed = X.copy()
+    changed[:, 3:] += 1
+    out, other = (stack()(params, x, allow=allow)[0] for x in (X, changed))
+    np.testing.assert_array_equal(out[:, :3], other[:, :3])
+    assert not np.isclose(out[:, 3:], other[:, 3:]).all()
+
+
+def test_drop_path_rates_grow_from_zero_to_the_last_block(params):
+    rates = np.array([0, 0.2, 0.4])
+    for noise in (0.0, 0.1, 0.3, 0.39, 0.5):
+        keep = np.where(noise < rates, 0, 1 / (1 - rates)).astype(np.float32)
+        scales = [np.full((2, 4), scale, np.float32) for scale in keep]
+        full = np.full((4, DEPTH, 2), noise, np.float32)
+        out, _ = stack(drop_path=0.4)(params, X, drop_noise=full)
+        np.testing.assert_allclose(out, one_by_one(params, X, scales)[-1], rtol=1e-5, atol=1e-5)
+
+
+def test_each_example_and_branch_has_its_own_noise(params):
+    noise = np.ones((4, DEPTH, 2), np.float32)
+    noise[1, 2, 0] = 0  # the attention branch of example 1 in the last layer
+    full = one_by_one(params, X)
+    scales = [np.ones((2, 4), np.float32) / (1 - rate) for rate in (0, 0.2, 0.4)]
+    scales[2][0, 1] = 0
+    out, _ = stack(drop_path=0.4)(params, X, drop_noise=noise)
+    np.testing.assert_allclose(out, one_by_one(params, X, scales)[-1], rtol=1e-5, atol=1e-5)
+    assert not np.isclose(out, full[-1]).all()
+
+
+def test_rate_zero_or_no_noise_is_the_identity(params):
+    plain, _ = stack()(params, X)
+    for model, noise in ((stack(), NOISE), (stack(drop_path=0.9), None)):
+        out, _ = model(params, X, drop_noise=noise)
+        np.testing.assert_allclose(out, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_drop_path_keeps_the_expectation():
+    """With the MLP silenced each block adds one branch; over many examples its mean stays."""
+    model = Stack(BLOCK, 2, False, drop_path=0.5)
+    params = model.init(jax.random.key(0), DIM)
+    params["mlp"]["fc2"]["kernel"] *= 0
+    x = np.broadcast_to(X[:1, :2], (4000, 2, DIM))
+    noise = jax.random.uniform(jax.random.key(1), (4000, 2, 2))
+    out, _ = jax.jit(model.__call__)(params, x, drop_noise=noise)
+    plain, _ = model(params, x[:1])
+    np.testing.assert_allclose(out.mean(0), plain[0], atol=0.05 * np.abs(plain[0] - x[0]).max())
+
+
+@pytest.mark.parametrize("tap", ["input", "blocks", "block/3", "block/-4"])
+def test_unknown_taps(params, tap):
+    with pytest.raises(ValueError, match=r"unknown tap|the stack has layers 0\.\.2"):
+        stack()(params, X, taps=(tap,))
+
+
+def test_unknown_remat(params):
+    with pytest.raises(ValueError, match="'none', 'dots' or 'full', got 'some'"):
+        stack(remat="some")(params, X)
