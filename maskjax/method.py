@@ -79,7 +79,7 @@ class Method:
             executable per value.
         coupled: the loss couples examples, so that micro-batches would change it.
         describe: facts that an exported file carries: "geometry" (what `interop.Geometry` takes),
-            mask settings, normalisation.
+            "grid" (rows, columns) of the patches, mask settings, normalisation.
         step_flops: matmul FLOPs of one training step per image, forward and backward; 0 = unknown.
     """
 

@@ -141,11 +141,11 @@ class Session(contextlib.ExitStack):
         return flops.mfu(work, images_per_second, devices.size, kind, dtype) if work else None
 
     def _evaluate(self, done: int, state: TrainState):
-        from maskjax.evaluation import run_evaluators
+        from maskjax.evaluation import evaluate_state
 
         with self.progress.pause():
-            results = run_evaluators(self.parts, state, self.config.evaluate.during, self.writers)
-            self.writers.scalars(done, results)
+            scores = evaluate_state(self.parts, state, self.config.evaluate.during, self.writers)
+            self.writers.scalars(done, scores)
 
     def _save(self, done: int, state: TrainState):
         position = self.position + (done - self.start_step) * self.config.data.global_batch

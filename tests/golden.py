@@ -293,4 +293,8 @@ if __name__ == "__main__":
     # The references are float32 on a CPU; elsewhere matmuls would round more than the bound.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    # The cache of the test suite (tests/conftest.py): compiling takes most of the time.
+    cache = Path(__file__).resolve().parents[1] / ".cache" / "jax-tests"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     sys.exit(main())

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace):
 
     saved = open_run(args)
     method = saved.parts.method
-    settings = {k: v for k, v in method.describe.items() if k != "geometry"}
+    settings = {k: v for k, v in method.describe.items() if k not in ("geometry", "grid")}
     settings |= {"method": saved.config.method, "step": str(saved.step)}
     params = jax.device_get(saved.params)
     report = export_weights(

@@ -26,9 +26,10 @@ def host_rng(seed: int, stream: str, position: int, draw: int = 0) -> np.random.
     Raises:
         UserError: a number is outside its range.
     """
-    for name, value in (("seed", seed), ("position", position), ("draw", draw)):
-        if not 0 <= value <= _WORD:
-            raise UserError(f"{name} must be in 0 .. 2**64 - 1, found {value}")
+    if min(seed, position, draw) < 0 or max(seed, position, draw) > _WORD:
+        raise UserError(
+            f"seed, position and draw must be in 0 .. 2**64 - 1, found {seed}, {position}, {draw}"
+        )
     key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)
     counter = np.array([0, 0, draw, position], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
@@ -40,5 +41,7 @@ def position_words(position: int | np.ndarray) -> np.ndarray:
     JAX has no 64-bit integers by default; the two words are what masks are keyed with on the
     device.
     """
+    if isinstance(position, int):  # One at a time, for every training example: without ufuncs.
+        return np.array([position >> 32, position & 0xFFFFFFFF], np.uint32)
     words = np.asarray(position, np.uint64)
-    return np.stack([words >> np.uint64(32), words & np.uint64(2**32 - 1)], -1).astype(np.uint32)
+    return np.stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)], -1).astype(np.uint32)

@@ -1,5 +1,6 @@
 """The training iterator: endless, shuffled, augmented, exact to resume."""
 
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -83,11 +84,16 @@ class TrainIterator(Iterator[dict[str, np.ndarray]]):
     """What ``train_iterator`` returns; close it, or use it in a ``with`` block: it has workers."""
 
     def __init__(self, batches, position: int, global_batch: int, shared_memory: bool):
-        self._batches, self._position = batches, position
-        self._global_batch, self._shared_memory = global_batch, shared_memory
+        self._open = [batches]
+        self._position, self._global_batch = position, global_batch
+        self._shared_memory = shared_memory
+        # Also at exit: Grain's iterators complain when they outlive the modules they use.
+        self._close = weakref.finalize(self, _close, self._open)
 
     def __next__(self) -> dict[str, np.ndarray]:
-        batch = next(self._batches)
+        if not self._open:
+            raise ValueError("this training iterator was closed")
+        batch = next(self._open[0])
         self._position += self._global_batch
         if self._shared_memory:
             # A copy frees the worker's shared memory now, not when the last view of it goes away.
@@ -100,13 +106,18 @@ class TrainIterator(Iterator[dict[str, np.ndarray]]):
 
     def close(self) -> None:
         """Ends worker processes and threads; the iterator cannot be used afterwards."""
-        self._batches.close()
+        self._close()
 
     def __enter__(self) -> "TrainIterator":
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _close(batches: list) -> None:
+    while batches:
+        batches.pop().close()
 
 
 def _check_counts(global_batch: int, process_index: int, process_count: int) -> None:

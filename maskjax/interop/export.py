@@ -143,7 +143,8 @@ def _notes(layout: str, geometry: Geometry) -> tuple[str, ...]:
     if rows != columns and (official or layout == "hf"):
         owner = "the official MAE code" if official else "transformers' ViTMAE"
         notes.append(
-            f"{owner} builds square position tables only; this model's grid is {rows}x{columns}"
+            f"{owner} builds square patch grids only, so it cannot take this model's "
+            f"{rows}x{columns}; timm can take the encoder"
         )
     if official and not geometry.cls:
         notes.append("the official MAE code always has a cls token; this model has none")
@@ -156,4 +157,9 @@ def _notes(layout: str, geometry: Geometry) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy as Python's own."""
+    return value.tolist()

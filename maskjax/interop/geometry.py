@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -118,6 +119,11 @@ class Geometry:
 
 
 def _check_sizes(geometry: Geometry) -> None:
+    for name, value in vars(geometry).items():
+        if name not in ("image_size", *CHOICES) and not isinstance(value, numbers.Integral):
+            raise UserError(
+                f"geometry: {name}={value!r} is no whole number, which weights formats need."
+            )
     for name in ("patch_size", "channels", "dim", "depth", "heads", "mlp_hidden"):
         if getattr(geometry, name) < 1:
             raise UserError(f"geometry: {name}={getattr(geometry, name)}; it must be at least 1.")

@@ -16,8 +16,10 @@ from maskjax.interop.layouts import FORMATS, LAYOUTS
 from maskjax.interop.match import Match, match_arrays
 from maskjax.interop.shapes import param_tree
 
-# Fields that the shapes do not prove and that a file's metadata can contradict.
-BINDING = ("patch_size", "channels", "dim", "depth", "heads", "mlp_hidden", "position", "cls")
+# Fields of the metadata that must agree, heads above all: shapes do not tell them. The kind of
+# position table may differ (fine-tuning trains a table that began as the fixed one): the tables'
+# own rules decide whether the file's fits.
+BINDING = ("patch_size", "channels", "dim", "depth", "heads", "mlp_hidden", "cls")
 DECODER = ("decoder_dim", "decoder_depth", "decoder_heads", "decoder_mlp_hidden")
 
 

@@ -13,53 +13,55 @@ def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, A
         layout: "mae", "classify", "timm" or "hf".
         geometry: Of what is in the file.
         path: The exported file, a .safetensors or .npz.
-        settings: "mask_ratio" and "norm_pix" are set where the PyTorch model has them.
+        settings: "norm_eps" (default 1e-6), "mask_ratio" and "norm_pix" are set where the PyTorch
+            model has them.
     """
     if layout == "hf":
         return _transformers(geometry, path, settings)
     if layout == "mae" and geometry.has_decoder:
-        return _official(geometry, path)
-    return _timm(geometry, path)
+        return _official(geometry, path, settings)
+    return _timm(geometry, path, settings)
 
 
 def _load(path: str) -> str:
-    """(the import, the expression) that give the state dict."""
+    """The expression that gives the state dict."""
     if path.endswith(".npz"):
-        return (
-            "{k: torch.from_numpy(v) for k, v in numpy.load("
-            f"{path!r}).items() if not k.startswith('__')}}"
-        )
+        arrays = f"numpy.load({path!r}).items() if not k.startswith('__')"
+        return f"{{k: torch.from_numpy(v) for k, v in {arrays}}}"
     return f"safetensors.torch.load_file({path!r})"
 
 
-def _imports(path: str) -> str:
-    return "import numpy, torch" if path.endswith(".npz") else "import safetensors.torch"
+def _imports(path: str, *more: str) -> str:
+    names = ("numpy", "torch") if path.endswith(".npz") else ("safetensors.torch",)
+    return f"import {', '.join(dict.fromkeys((*names, *more)))}"
 
 
-def _timm(g: Geometry, path: str) -> str:
+def _timm(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
     pool = {"gap": "avg", "cls": "token", "none": "token" if g.cls else ""}[g.pool]
+    own_eps = _eps(settings) != 1e-6  # timm's default
     arguments = (
         f"img_size={g.image_size}, patch_size={g.patch_size}, in_chans={g.channels}, "
         f"embed_dim={g.dim}, depth={g.depth}, num_heads={g.heads}, "
         f"mlp_ratio={_ratio(g.mlp_hidden, g.dim)}, num_classes={g.num_classes}, "
         f"class_token={g.cls}, global_pool={pool!r}"
-    )
+    ) + (f", {_norm_layer(settings)}" if own_eps else "")
+    imports = _imports(path, *(("torch", "functools") if own_eps else ()), "timm")
     return (
-        f"{_imports(path)}, timm; model = timm.models.VisionTransformer({arguments})\n"
+        f"{imports}; model = timm.models.VisionTransformer({arguments})\n"
         f"model.load_state_dict({_load(path)})"
     )
 
 
-def _official(g: Geometry, path: str) -> str:
+def _official(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
     arguments = (
         f"img_size={g.image_size[0]}, patch_size={g.patch_size}, in_chans={g.channels}, "
         f"embed_dim={g.dim}, depth={g.depth}, num_heads={g.heads}, "
         f"mlp_ratio={_ratio(g.mlp_hidden, g.dim)}, decoder_embed_dim={g.decoder_dim}, "
         f"decoder_depth={g.decoder_depth}, decoder_num_heads={g.decoder_heads}, "
-        "norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6)"
+        f"{_norm_layer(settings)}"
     )
     return (
-        f"{_imports(path)}, torch, functools, models_mae; "
+        f"{_imports(path, 'torch', 'functools', 'models_mae')}; "
         f"model = models_mae.MaskedAutoencoderViT({arguments})\n"
         f"model.load_state_dict({_load(path)})"
     )
@@ -69,12 +71,12 @@ def _transformers(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
     config = (
         f"image_size={g.image_size[0]}, patch_size={g.patch_size}, num_channels={g.channels}, "
         f"hidden_size={g.dim}, num_hidden_layers={g.depth}, num_attention_heads={g.heads}, "
-        f"intermediate_size={g.mlp_hidden}, layer_norm_eps=1e-6"
+        f"intermediate_size={g.mlp_hidden}, layer_norm_eps={_eps(settings)}"
     )
     config += _decoder_config(g, settings) if g.has_decoder else ", mask_ratio=0.0"
     model = "ViTMAEForPreTraining" if g.has_decoder else "ViTMAEModel"
     return (
-        f"{_imports(path)}, transformers; config = transformers.ViTMAEConfig({config})\n"
+        f"{_imports(path, 'transformers')}; config = transformers.ViTMAEConfig({config})\n"
         f"model = transformers.{model}.from_pretrained(None, config=config, "
         f"state_dict={_load(path)})"
     )
@@ -88,6 +90,14 @@ def _decoder_config(g: Geometry, settings: Mapping[str, Any]) -> str:
         f"decoder_num_attention_heads={g.decoder_heads}, "
         f"decoder_intermediate_size={g.decoder_mlp_hidden}{''.join(known)}"
     )
+
+
+def _norm_layer(settings: Mapping[str, Any]) -> str:
+    return f"norm_layer=functools.partial(torch.nn.LayerNorm, eps={_eps(settings)})"
+
+
+def _eps(settings: Mapping[str, Any]) -> float:
+    return settings.get("norm_eps", 1e-6)
 
 
 def _ratio(hidden: int, dim: int) -> int | float:

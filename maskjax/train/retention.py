@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
@@ -12,13 +11,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 from maskjax.errors import UserError
 
 log = logging.getLogger(__name__)
-
-DEFAULTS: dict[str, Any] = {
-    "every": 1000,
-    "keep_last": 1,
-    "keep_every": 0,
-    "keep_best": (),
-}
 
 
 @dataclass(frozen=True)

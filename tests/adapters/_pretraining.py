@@ -1,6 +1,6 @@
 """What the adapters of MAE's goldens share: the method on a file's inputs, by the training path."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -71,24 +71,37 @@ def geometry_of(method: Method) -> Geometry:
     return Geometry(**method.describe["geometry"])
 
 
+def loss(inputs: Inputs, *, norm_pix: bool) -> Array:
+    """Loss of the training phase: shuffled order, inside jit."""
+    return jax.jit(_objective(inputs, norm_pix))(inputs.params, inputs.images, inputs.noise)
+
+
 def loss_and_gradient(inputs: Inputs, *, norm_pix: bool) -> tuple[Array, Tree]:
-    """Loss and gradient of the training phase: shuffled order, inside jit."""
+    """The same with its gradient by the parameters."""
+    objective = jax.value_and_grad(_objective(inputs, norm_pix))
+    return jax.jit(objective)(inputs.params, inputs.images, inputs.noise)
+
+
+def _objective(inputs: Inputs, norm_pix: bool) -> Callable[[Tree, Array, Array], Array]:
     method = inputs.method(norm_pix=norm_pix)
     (phase,) = method.phases
 
-    def loss(params: Tree, images: Array, noise: Array) -> Array:
+    def objective(params: Tree, images: Array, noise: Array) -> Array:
         draws, step = Draws.replay({"mask": noise}), jnp.int32(0)
         terms, _ = phase.fn(params, {}, {"image": images}, draws, step, method.static(0))
         return losses.total(terms)
 
-    return jax.jit(jax.value_and_grad(loss))(inputs.params, inputs.images, inputs.noise)
+    return objective
 
 
-def predict(inputs: Inputs, name: str, **changes: Any) -> dict[str, Array]:
-    """One of the method's predictions, inside jit."""
+def predict(
+    inputs: Inputs, name: str, wanted: Sequence[str] = (), **changes: Any
+) -> dict[str, Array]:
+    """What is wanted of one of the method's predictions (default: all), inside jit."""
     fn = inputs.method(**changes).predict[name]
 
     def run(params: Tree, images: Array, noise: Array) -> dict[str, Array]:
-        return dict(fn(params, {}, {"image": images}, Draws.replay({"mask": noise})))
+        found = fn(params, {}, {"image": images}, Draws.replay({"mask": noise}))
+        return {key: found[key] for key in wanted or found}
 
     return jax.jit(run)(inputs.params, inputs.images, inputs.noise)

@@ -18,6 +18,7 @@ from adapters._pretraining import Inputs
 from maskjax.interop.convert import from_torch, to_torch
 from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import LAYOUTS
+from maskjax.interop.rules import Rule
 from maskjax.interop.shapes import param_tree
 from maskjax.masking import patchify
 from maskjax.nn.norm import batch_moments, batch_norm, update_running_moments
@@ -39,27 +40,28 @@ INPUTS = (
     "sched/epoch",
     "pos/interp_in",
 )
+Given = Mapping[str, np.ndarray]
+Config = Mapping[str, Any]
 Outputs = dict[str, Any]
 
 
-def outputs(given: Mapping[str, np.ndarray]) -> Outputs:
-    """Every result of the file."""
+def outputs(given: Given) -> Outputs:
+    """Every result of the file; it may lack whole sections."""
     cfg = json.loads(str(given["config"]))
     inputs = _inputs(given, cfg)
-    withheld = getattr(given, "withheld", ("pos/sincos_5x5_dim24_cls",))
-    return {
-        **_activations(inputs),
-        **_losses(inputs),
-        **_classifiers(given, cfg, inputs),
-        "lrd/table_json": _layer_decay(cfg, inputs),
-        **_lars(given, cfg["lars"]),
-        "sched/lr": _schedule(cfg["sched"])(given["sched/epoch"]),
-        **_sincos(withheld),
-        "pos/interp_out": _resized(given["pos/interp_in"][0], *cfg["interp"])[None],
+    results = {**_activations(inputs), **_losses(inputs), **_sincos(given)}
+    sections = {
+        "finetune": (_classifiers, _layer_decay),
+        "lars": (_lars,),
+        "sched": (_schedule,),
+        "interp": (_resized_table,),
     }
+    for fn in (fn for section, fns in sections.items() if section in cfg for fn in fns):
+        results |= fn(given, cfg, inputs)
+    return results
 
 
-def _model(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _model(cfg: Config) -> dict[str, Any]:
     """The file's configuration as entries of `config.model`."""
     m = cfg["model"]
     encoder = (m["embed_dim"], m["depth"], m["num_heads"], m["mlp_ratio"])
@@ -75,7 +77,7 @@ def _model(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inputs(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Inputs:
+def _inputs(given: Given, cfg: Config) -> Inputs:
     model, images = _model(cfg), pretraining.channels_last(given["input/images"])
     classifier = ("head.*", "fc_norm.*")
     params = pretraining.read_params(given, model, images, "mae", allow_unused=classifier)
@@ -84,7 +86,7 @@ def _inputs(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Inputs:
 
 def _activations(inputs: Inputs) -> Outputs:
     seen = pretraining.predict(inputs, "activations")
-    whole = pretraining.predict(inputs, "activations", mask_ratio=0.0)
+    whole = pretraining.predict(inputs, "activations", ("latent", "hidden"), mask_ratio=0.0)
     stacks = {"enc": seen["encoder_blocks"], "dec": seen["decoder_blocks"]}
     blocks = {f"output/{s}_block{i}": x for s, xs in stacks.items() for i, x in enumerate(xs)}
     return {
@@ -103,46 +105,44 @@ def _activations(inputs: Inputs) -> Outputs:
 
 
 def _losses(inputs: Inputs) -> Outputs:
-    rules, results = LAYOUTS["mae"](inputs.geometry), {}
+    # Fixed tables, which the layout also holds, have no gradient.
+    rules = tuple(rule for rule in LAYOUTS["mae"](inputs.geometry) if isinstance(rule, Rule))
+    results = {}
     for mode in ("raw", "norm"):
         norm_pix = mode == "norm"
         loss, gradient = pretraining.loss_and_gradient(inputs, norm_pix=norm_pix)
-        target = pretraining.predict(inputs, "reconstruct", norm_pix=norm_pix)["target"]
-        results |= {f"output/loss_{mode}": loss, f"output/target_patches_{mode}": target}
+        seen = pretraining.predict(inputs, "reconstruct", ("target",), norm_pix=norm_pix)
+        results |= {f"output/loss_{mode}": loss, f"output/target_patches_{mode}": seen["target"]}
         results |= {f"grad_{mode}/{k}": g for k, g in to_torch(gradient, rules).items()}
     return results
 
 
-def _classifiers(
-    given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], inputs: Inputs
-) -> Outputs:
+def _classifiers(given: Given, cfg: Config, inputs: Inputs) -> Outputs:
     """Both poolings, and the linear probe's BatchNorm over the features of mean pooling."""
     results, features = {}, {}
     for pool in ("gap", "cls"):
         features[pool], logits = _classify(given, cfg, inputs, pool)
         results[f"output/vit_{pool}_features"] = features[pool]
         results[f"output/vit_{pool}_logits"] = logits
-    gap, eps = features["gap"], cfg["norm_eps"]
+    gap = features["gap"]
     moments = batch_moments(gap)
     start = (jnp.zeros_like(moments[0]), jnp.ones_like(moments[1]))
     running = update_running_moments(start, moments, len(gap))
     return results | {
-        "output/linprobe_bn_train": batch_norm(gap, *moments, eps=eps),
+        "output/linprobe_bn_train": batch_norm(gap, *moments),
         "output/linprobe_bn_running_mean": running[0],
         "output/linprobe_bn_running_var": running[1],
-        "output/linprobe_bn_eval": batch_norm(gap, *running, eps=eps),
+        "output/linprobe_bn_eval": batch_norm(gap, *running),
     }
 
 
-def _classifier_geometry(cfg: Mapping[str, Any], inputs: Inputs, pool: str) -> Geometry:
+def _classifier_geometry(cfg: Config, inputs: Inputs, pool: str) -> Geometry:
     """Fine-tuning trains the position table."""
     classes, encoder = cfg["finetune"]["num_classes"], inputs.geometry.encoder_only()
     return dataclasses.replace(encoder, pool=pool, num_classes=classes, position="learned")
 
 
-def _classify(
-    given: Mapping[str, np.ndarray], cfg: Mapping[str, Any], inputs: Inputs, pool: str
-) -> tuple[Array, Array]:
+def _classify(given: Given, cfg: Config, inputs: Inputs, pool: str) -> tuple[Array, Array]:
     """Features and logits of the whole images."""
     geometry = _classifier_geometry(cfg, inputs, pool)
     unused = ("decoder_*", "mask_token", "norm.*" if pool == "gap" else "fc_norm.*")
@@ -154,7 +154,7 @@ def _classify(
     return jax.jit(model.apply)({"params": params}, patches)
 
 
-def _layer_decay(cfg: Mapping[str, Any], inputs: Inputs) -> str:
+def _layer_decay(given: Given, cfg: Config, inputs: Inputs) -> Outputs:
     """[lr multiplier, weight decay] by torch key, in the fine-tuning recipe of the sheet."""
     geometry, finetune = _classifier_geometry(cfg, inputs, "gap"), cfg["finetune"]
     recipe = SimpleNamespace(
@@ -171,7 +171,7 @@ def _layer_decay(cfg: Mapping[str, Any], inputs: Inputs) -> str:
     decays = to_torch(jax.tree.map(full, tree, rules.decay_mask(tree)), layout)
     weight = float(recipe.weight_decay)
     table = {k: [_only(rates[k]), weight if _only(decays[k]) else 0.0] for k in rates}
-    return json.dumps(table)
+    return {"lrd/table_json": json.dumps(table)}
 
 
 def _only(array: np.ndarray) -> Any:
@@ -180,14 +180,10 @@ def _only(array: np.ndarray) -> Any:
     return value.item()
 
 
-def _lars(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Outputs:
+def _lars(given: Given, cfg: Config, inputs: Inputs) -> Outputs:
     """As many steps as there are gradients."""
-    optimizer = lars(
-        cfg["lr"],
-        weight_decay=cfg["weight_decay"],
-        momentum=cfg["momentum"],
-        trust_coefficient=cfg["trust_coefficient"],
-    )
+    settings = dict(cfg["lars"])
+    optimizer = lars(settings.pop("lr"), **settings)
     params = {name: jnp.asarray(given[f"lars/{name}0"]) for name in ("w", "b")}
     state, results = optimizer.init(params), {}
     for i in range(len([key for key in given if re.fullmatch(r"lars/gw\d+", key)])):
@@ -198,21 +194,24 @@ def _lars(given: Mapping[str, np.ndarray], cfg: Mapping[str, Any]) -> Outputs:
     return results
 
 
-def _schedule(cfg: Mapping[str, Any]):
-    return warmup_cosine(
-        cfg["lr"], total=cfg["epochs"], warmup=cfg["warmup_epochs"], floor=cfg["min_lr"]
-    )
+def _schedule(given: Given, cfg: Config, inputs: Inputs) -> Outputs:
+    s = cfg["sched"]
+    times = {"total": s["epochs"], "warmup": s["warmup_epochs"]}
+    return {"sched/lr": warmup_cosine(s["lr"], floor=s["min_lr"], **times)(given["sched/epoch"])}
 
 
-def _sincos(names: tuple[str, ...]) -> Outputs:
+def _resized_table(given: Given, cfg: Config, inputs: Inputs) -> Outputs:
+    old, new = (pair(side, "interp") for side in cfg["interp"])
+    table = resize_table(jnp.asarray(given["pos/interp_in"][0]), old, new)
+    return {"pos/interp_out": table[None]}
+
+
+def _sincos(given: Given) -> Outputs:
     """Sin-cos tables; only their names say their sizes."""
-    found = (re.fullmatch(r"pos/sincos_(\d+)x(\d+)_dim(\d+)(_cls)?", name) for name in names)
+    withheld = getattr(given, "withheld", ("pos/sincos_5x5_dim24_cls",))
+    found = (re.fullmatch(r"pos/sincos_(\d+)x(\d+)_dim(\d+)(_cls)?", name) for name in withheld)
     return {
         match[0]: sincos_2d((int(match[1]), int(match[2])), int(match[3]), cls=bool(match[4]))
         for match in found
         if match
     }
-
-
-def _resized(table: np.ndarray, old: Any, new: Any) -> Array:
-    return resize_table(jnp.asarray(table), pair(old, "interp"), pair(new, "interp"))

@@ -22,8 +22,8 @@ def outputs(given: Mapping[str, np.ndarray]) -> dict[str, Any]:
     inputs = _inputs(given, cfg)
     seen = pretraining.predict(inputs, "activations")
     return {
-        "output/loss_raw": pretraining.loss_and_gradient(inputs, norm_pix=False)[0],
-        "output/loss_norm": pretraining.loss_and_gradient(inputs, norm_pix=True)[0],
+        "output/loss_raw": pretraining.loss(inputs, norm_pix=False),
+        "output/loss_norm": pretraining.loss(inputs, norm_pix=True),
         "output/logits": seen["prediction"],
         "output/last_hidden_state": seen["latent"],
         "mask/mask": seen["hidden"].astype(jnp.float32),

@@ -31,8 +31,8 @@ def box_by_definition(rng, height, width, scale, ratio):
     """
     log_ratio = [math.log(bound) for bound in ratio]
     for _ in range(10):
-        area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
-        aspect = math.exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * rng.random())
+        area = height * width * rng.uniform(scale[0], scale[1])
+        aspect = math.exp(rng.uniform(log_ratio[0], log_ratio[1]))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             i = rng.integers(0, height - h, endpoint=True)
@@ -234,5 +234,5 @@ def test_eval_transform_checks_its_values():
 
 
 def test_a_broken_image_is_named():
-    with pytest.raises(UserError, match="cannot decode image 'train/x.jpg'"):
+    with pytest.raises(UserError, match=r"cannot decode image 'train/x.jpg'"):
         EvalTransform((8, 8))({"image": b"???", "id": "train/x.jpg"})

@@ -124,5 +124,5 @@ def test_errors_name_the_image(image, channels, message):
 
 def test_decompression_bomb(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(UserError, match="cannot decode image 'bomb'.*exceeds limit"):
+    with pytest.raises(UserError, match=r"cannot decode image 'bomb'.*exceeds limit"):
         decode(encode(COLOUR), 3, "bomb")

@@ -98,5 +98,5 @@ def test_a_broken_image_is_named(image_folder):
     source = resolve(f"folder:{image_folder}", "train")
     stream = evaluation_batches(source, EvalTransform((4, 4)), batch_size=2)
     next(stream)
-    with pytest.raises(UserError, match="cannot decode image 'train/bee/1.png'"):
+    with pytest.raises(UserError, match=r"cannot decode image 'train/bee/1.png'"):
         next(stream)

@@ -84,7 +84,7 @@ def test_synthetic():
 
 @pytest.mark.parametrize("argument", ["", "8x8:5", "0x8x3:5", "8x8x3:0", "8x8x3:5:0", "8x8x3"])
 def test_synthetic_form(argument):
-    with pytest.raises(UserError, match="wants HxWxC:COUNT.:CLASSES."):
+    with pytest.raises(UserError, match=r"wants HxWxC:COUNT.:CLASSES."):
         resolve(f"synthetic:{argument}", "train")
 
 
@@ -94,7 +94,7 @@ def test_unknown_sources_get_the_nearest_name_and_the_list(tmp_path):
     assert all(form in str(error.value) for form, _ in FORMS.values())
     with pytest.raises(UserError, match=f"did you mean 'folder:{tmp_path}'"):
         resolve(str(tmp_path), "train")
-    with pytest.raises(UserError, match="did you mean 'npz:some/file.npz'"):
+    with pytest.raises(UserError, match=r"did you mean 'npz:some/file.npz'"):
         resolve("some/file.npz", "train")
     with pytest.raises(UserError, match="unknown data source 'xyzzy'\nvalid sources:"):
         resolve("xyzzy", "train")
@@ -108,7 +108,7 @@ def test_unknown_split(spec):
 
 def test_photos_have_no_test_split():
     assert len(resolve("photos", "all")) == 18
-    with pytest.raises(UserError, match="no split 'test'; it has: train, all .*photo_crops holds"):
+    with pytest.raises(UserError, match=r"no split 'test'; it has: train, all .*photo_crops holds"):
         resolve("photos", "test")
 
 

@@ -108,7 +108,7 @@ def test_worker_count_does_not_matter(processes, workers):
     assert same(take(6, processes=processes, workers=workers), reference())
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 40), st.sampled_from([(2, 1), (4, 2), (6, 3), (8, 4), (3, 1)]))
 def test_resumes_anywhere_with_another_batch_and_process_count(start, sizes):
     global_batch, processes = sizes
@@ -173,8 +173,18 @@ def test_a_broken_image_is_named(image_folder, workers):
     source = resolve(f"folder:{image_folder}", "train")
     with (
         train_iterator(source, TRANSFORM, seed=0, global_batch=8, workers=workers) as stream,
-        pytest.raises(UserError, match="cannot decode image 'train/ant/1.png'"),
+        pytest.raises(UserError, match=r"cannot decode image 'train/ant/1.png'"),
     ):
+        next(stream)
+
+
+def test_closed():
+    stream = train_iterator(resolve(SPEC, "train"), TRANSFORM, seed=0, global_batch=8)
+    next(stream)
+    stream.close()
+    stream.close()
+    assert stream.state() == 8
+    with pytest.raises(ValueError, match="was closed"):
         next(stream)
 
 
@@ -185,17 +195,20 @@ from maskjax.data.train import train_iterator
 from maskjax.data.transforms import TrainTransform
 if __name__ == "__main__":
     source = resolve("synthetic:12x10x3:10:5", "train")
-    with train_iterator(source, TrainTransform((8, 8)), seed=0, global_batch=4, workers=2) as it:
-        print(next(it)["image"].shape, "flax" in sys.modules)
+    it = train_iterator(source, TrainTransform((8, 8)), seed=0, global_batch=4, workers=2)
+    print(next(it)["image"].shape, "flax" in sys.modules)
+    if sys.argv[1] == "close":
+        it.close()
 """
 
 
-def test_workers_run_from_a_plain_script_and_end_with_it(tmp_path):
+@pytest.mark.parametrize("ending", ["close", "forget"])
+def test_workers_run_from_a_plain_script_and_end_with_it(tmp_path, ending):
     """Outside of absl's app.run nobody parses the flags that Grain reads."""
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, path], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, path, ending], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout == "(4, 8, 8, 3) False\n", done.stderr
     assert done.returncode == 0

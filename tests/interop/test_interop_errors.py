@@ -192,6 +192,7 @@ def test_hugging_face_has_no_classifier_and_needs_a_cls_token():
         ({"heads": 5}, "dim=24 is no multiple of heads=5"),
         ({"dim": 6, "heads": 1}, "dim=6; a sin-cos"),
         ({"depth": 0}, "depth=0"),
+        ({"patch_size": (4, 2)}, r"patch_size=\(4, 2\) is no whole number"),
         ({"decoder_depth": 0}, "decoder_depth=0"),
         ({"decoder_heads": 3}, "decoder_dim=16 is no multiple of decoder_heads=3"),
         ({"position": "rope"}, "position='rope'; choose one of sincos, learned"),

@@ -15,7 +15,13 @@ from maskjax.interop import export_weights, files, import_weights
 from maskjax.interop.guess import choose, looks_like
 from maskjax.interop.layouts import LAYOUTS
 
-SETTINGS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "mask_ratio": 0.75, "norm_pix": True}
+SETTINGS = {
+    "norm_eps": 1e-6,
+    "mean": (0.5, 0.4, 0.3),
+    "std": (0.2, 0.2, 0.2),
+    "mask_ratio": 0.75,
+    "norm_pix": True,
+}
 PARAMS = random_tree(FULL)
 ENCODER = {"encoder": PARAMS["encoder"]}
 CLASSIFIER = replace(
@@ -89,13 +95,13 @@ def test_snippets_and_report_say_how_to_load(tmp_path):
     timm, hf, mae = (export(tmp_path, format) for format in ("timm", "hf", "mae"))
     assert "timm.models.VisionTransformer(img_size=(8, 12), patch_size=4" in timm.snippet
     assert "ViTMAEForPreTraining.from_pretrained(None, config=config" in hf.snippet
-    assert "layer_norm_eps=1e-6" in hf.snippet and "norm_pix_loss=True" in hf.snippet
+    assert "layer_norm_eps=1e-06" in hf.snippet and "norm_pix_loss=True" in hf.snippet
     assert "models_mae.MaskedAutoencoderViT(" in mae.snippet
     for report in (timm, hf, mae):
         assert len(report.snippet.splitlines()) == 2
         assert str(report.path) in report.snippet
         compile(report.snippet, "snippet", "exec")
-    assert any("square position tables only" in note for note in hf.notes)
+    assert any("square patch grids only" in note for note in hf.notes)
     text = str(timm)
     assert "dropped: decoder/" in text and "Load it in PyTorch:" in text
     npz = export(tmp_path, "timm", suffix=".npz")
@@ -140,6 +146,19 @@ def test_a_file_of_another_geometry_is_refused_by_its_metadata(tmp_path):
     params, read = import_weights(report.path, PARAMS, wide)
     assert_same(params, PARAMS)
     assert any("2x3 grid; the model regenerates it for 4x4" in note for note in read.notes)
+
+
+def test_fine_tuning_trains_a_table_that_began_as_the_fixed_one(tmp_path):
+    report = export(tmp_path, "mae", "encoder")
+    learned = replace(FULL.encoder_only(), position="learned")
+    params, _ = import_weights(report.path, geometry=learned)
+    table = params["encoder"].pop("pos_embed")
+    assert_same(params, ENCODER)
+    np.testing.assert_array_equal(table, files.read(report.path)[0]["pos_embed"][0])
+    params["encoder"]["pos_embed"] = table + 1
+    report = export_weights(params, learned, {}, "mae", tmp_path / "learned.safetensors")
+    with pytest.raises(UserError, match="trained table"):
+        import_weights(report.path, geometry=FULL.encoder_only())
 
 
 def bare(tmp_path, layout, geometry, params):

@@ -55,8 +55,12 @@ def reference(params):
 
 @pytest.mark.parametrize(("scan", "remat"), VARIANTS[1:])
 def test_scan_and_remat_change_neither_outputs_nor_gradients(params, reference, scan, remat):
-    same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)  # noqa: E731
-    jax.tree.map(same, results(params, scan, remat), reference)
+    gradients, outputs = results(params, scan, remat)
+    for found, expected in ((gradients, reference[0]), (outputs, reference[1])):
+        # To 1e-6 of the largest value: some gradients (key biases) are zero but for rounding.
+        largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * largest)
 
 
 def test_scan_and_remat_change_no_parameter(params):
@@ -71,24 +75,14 @@ def test_scan_is_a_loop_and_unrolled_is_none(params):
     assert " while(" not in run(False)
 
 
-def test_a_stack_of_one_block_unrolled_is_no_loop():
-    model = Stack(BLOCK, 1, False)
-    params = model.init(jax.random.key(0), DIM)
-    assert "scan[" not in str(jax.make_jaxpr(model.__call__)(params, X)).replace("unroll", "") or (
-        " while(" not in jax.jit(model.__call__).lower(params, X).compile().as_text()
-    )
+@pytest.mark.parametrize("scan", [True, False])
+def test_remat_keeps_less_for_the_backward_pass(params, scan):
+    def kept(remat):
+        model = stack(scan, remat)
+        backward = jax.eval_shape(lambda p: jax.vjp(lambda p: model(p, X)[0], p)[1], params)
+        return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
-
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_remat_saves_less(params, remat):
-    from jax.ad_checkpoint import saved_residuals
-
-    def size(remat):
-        loss = lambda params: stack(False, remat)(params, X)[0].sum()  # noqa: E731
-        kept = [aval for aval, source in saved_residuals(loss, params) if "argument" not in source]
-        return sum(aval.size for aval in kept)
-
-    assert size(remat) < size("none")
+    assert kept("full") < kept("dots") < kept("none")
 
 
 def test_equals_the_blocks_one_after_the_other(params):

@@ -50,7 +50,7 @@ def test_updates_and_inner_state_are_those_of_the_wrapped_optimizer():
 
 def test_float32_even_for_half_parameters_and_never_an_alias():
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
-    seen, state = steps(with_ema(optax.sgd(1e-4), 0.999), 2, half)
+    _, state = steps(with_ema(optax.sgd(1e-4), 0.999), 2, half)
     assert {x.dtype for x in jax.tree.leaves(ema_params(state))} == {jnp.dtype("float32")}
     start = with_ema(optax.sgd(0.1), 0.9).init(PARAMS)
     pointers = {x.unsafe_buffer_pointer() for x in jax.tree.leaves(PARAMS)}

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from maskjax.errors import UserError
 from maskjax.train.ema import ema_params
 from maskjax.train.groups import leaf_names
+from maskjax.train.lars import lars
 from maskjax.train.optim import DEFAULTS, build_optimizer, param_rules
 
 RUN = {"total_steps": 20, "steps_per_epoch": 5, "global_batch": 512}
@@ -145,8 +146,6 @@ def test_sgd_is_torchs():
 
 
 def test_lars_by_name_is_the_transformation():
-    from maskjax.train.lars import lars
-
     cfg = config(name="lars", weight_decay=0.01, schedule="constant")
     params, _, grads, _ = train(cfg, 3)
     tx, expected = lars(1e-2, weight_decay=0.01), tree(0)
@@ -180,7 +179,7 @@ def test_state_paths_end_like_the_parameters():
     state = jax.eval_shape(tx.init, tree(0))
     names = leaf_names(tree(0))
     for name in leaf_names(state):
-        assert name.endswith("count") or name.endswith(tuple(names)), name
+        assert name.endswith(("count", *names)), name
 
 
 def test_any_object_with_attributes_will_do_and_scope_is_passed_on():

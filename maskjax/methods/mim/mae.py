@@ -239,7 +239,8 @@ def _facts(cfg: ConfigDict, encoder: Size, decoder: Size) -> dict:
         "decoder_mlp_hidden": decoder.mlp_hidden,
     }
     keys = ("mask_ratio", "norm_pix", "norm_eps", "mean", "std")
-    return {"geometry": geometry, **{key: cfg[key] for key in keys}}
+    grid, _ = options.patch_grid(cfg)
+    return {"geometry": geometry, "grid": grid, **{key: cfg[key] for key in keys}}
 
 
 def _forward_flops(model: Autoencoder, num_visible: int) -> int:

@@ -1,0 +1,132 @@
+"""Scores and pictures of a run, beside their baselines."""
+
+import pathlib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from ml_collections import ConfigDict
+
+from maskjax import build
+from maskjax.evaluate.evaluator import Inputs, Result
+from maskjax.evaluate.evaluators import make_evaluators
+from maskjax.evaluate.scores import RANDOM_INIT, Score
+from maskjax.masking import Draws
+from maskjax.observe.pictures import reconstruction_sheet
+from maskjax.observe.writers import Writer
+from maskjax.saved import SavedRun, random_weights
+from maskjax.train.state import TrainState
+
+# The evaluators whose number says little without the same number of an untrained network.
+WITH_BASELINE = ("knn", "linear_probe", "rank")
+# Evaluations draw masks from a stream of their own, whatever the training seed is.
+MASK_SEED = 0
+
+
+def scores_of_run(run: SavedRun, names: Sequence[str], writer: Writer) -> Iterator[Score]:
+    """Raw pixels, random init and the run's weights, evaluator by evaluator; pictures are written.
+
+    Args:
+        run: opened run.
+        names: evaluators, as `config.evaluate.evaluators`.
+        writer: gets the pictures.
+
+    Raises:
+        UserError: for an unknown evaluator, or data that cannot be read.
+    """
+    shared = tuple(name for name in names if name in WITH_BASELINE)
+    trained = types.SimpleNamespace(params=run.params, extra=run.extra, step=run.step)
+    plans = [(trained, names, run.weights)]
+    if shared:
+        params, extra = random_weights(run)
+        untrained = types.SimpleNamespace(params=params, extra=extra, step=0)
+        pixels = ("raw_pixels",) if set(shared) & {"knn", "linear_probe"} else ()
+        plans.insert(0, (untrained, (*pixels, *shared), RANDOM_INIT))
+    predict = run.predict
+    for state, chosen, weights in plans:
+        inputs = evaluation_inputs(run.config, weights)
+        for key, value in _results(run.parts, chosen, inputs, predict, state):
+            if isinstance(value, Score):
+                yield value
+            else:
+                writer.image(run.step, key, value)
+
+
+def evaluate_state(
+    parts: build.Experiment, state: TrainState, names: Sequence[str], writer: Writer
+) -> dict[str, float]:
+    """Runs evaluators on a training state; returns the scores, writes pictures."""
+    inputs, step = evaluation_inputs(parts.config), int(jax.device_get(state.step))
+    scores: dict[str, float] = {}
+    for key, value in _results(parts, names, inputs, build.jitted_predict(parts), state):
+        if isinstance(value, Score):
+            scores[f"evaluate/{key}"] = float(value)
+        else:
+            writer.image(step, key, value)
+    return scores
+
+
+def _results(
+    parts: build.Experiment, names: Sequence[str], inputs: Inputs, predict: Mapping, state: Any
+) -> Iterator[Result]:
+    options = {"reconstruction": {"patch_normalized": parts.method.describe.get("norm_pix", False)}}
+    grid = parts.method.describe.get("grid")
+    if grid:
+        options["reconstruction"]["grid"] = grid
+    for evaluator in make_evaluators(names, inputs, options=options):
+        yield from evaluator.run(predict, state)
+
+
+def evaluation_inputs(config: ConfigDict, weights: str | None = None) -> Inputs:
+    """The data that evaluators measure on, by `config.data` and `config.evaluate`."""
+    return Inputs(
+        build.eval_batches(config, "train"),
+        build.eval_batches(config, "test"),
+        pool=config.evaluate.pool,
+        seed=MASK_SEED,
+        weights=weights,
+    )
+
+
+def draws_for(batch: Mapping[str, np.ndarray], seed: int = MASK_SEED) -> Draws:
+    """The draws of an evaluation batch."""
+    return Draws.keyed(jax.random.key(seed), batch["position"])
+
+
+def reconstruction(run: SavedRun, batch: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+    """A sheet uint8[H, W, 3] of original, masked, prediction and pasted, of all valid images."""
+    valid = batch["valid"]
+    images = {name: batch[name] for name in ("image", "position")}
+    outputs = run.predict["reconstruct"](run.params, run.extra, images, draws_for(images, seed))
+    rows = {name: _host(outputs[name])[valid] for name in ("original", "pixels", "hidden")}
+    facts = run.parts.method.describe
+    return reconstruction_sheet(
+        rows["original"],
+        rows["pixels"],
+        rows["hidden"],
+        grid=facts.get("grid"),
+        num_images=int(valid.sum()),
+        patch_normalized=facts.get("norm_pix", False),
+        title=f"Reconstructions, {run.weights}",
+    )
+
+
+def _host(array: Array) -> np.ndarray:
+    return np.asarray(jax.device_get(array))
+
+
+def images_batch(config: ConfigDict, paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """An evaluation batch of image files.
+
+    Raises:
+        UserError: for a file that is no image.
+    """
+    from maskjax.data.evaluate import evaluation_batches
+
+    files = [{"image": pathlib.Path(path).read_bytes(), "id": path} for path in paths]
+    shards = jax.device_count()
+    size = -(-len(files) // shards) * shards
+    return next(evaluation_batches(files, build.eval_transform(config), batch_size=size))
