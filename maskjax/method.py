@@ -110,7 +110,9 @@ def load_method(name: str) -> ModuleType:
     Raises:
         UserError: if there is no such module (lists the valid names), or it has no `build`.
     """
-    for path in (f"maskjax.methods.{name}", name):
+    # A path with anything else in it ("mim/mae") would import a second copy of the file.
+    dotted = all(part.isidentifier() for part in name.split("."))
+    for path in (f"maskjax.methods.{name}", name) if dotted else ():
         try:
             module = importlib.import_module(path)
         except ModuleNotFoundError as error:
@@ -166,6 +168,8 @@ def _merge(cfg: ConfigDict, overrides: Mapping[str, Any], path: str):
             hint = f"; did you mean {near[0]!r}?" if near else f"; keys: {', '.join(sorted(cfg))}"
             raise UserError(f"{path}.{key} does not exist{hint}")
         if isinstance(cfg[key], ConfigDict):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{path}.{key} = {value!r}: is a group of keys: {', '.join(cfg[key])}")
             _merge(cfg[key], value, f"{path}.{key}")
         else:
             with cfg.ignore_type():

@@ -33,11 +33,14 @@ def size(cfg: ConfigDict, path: str) -> Size:
     """Reads dim, depth, heads, mlp_ratio of the transformer at `config.<path>`.
 
     Raises:
-        UserError: if one is not positive, the heads do not divide the width, or the width is not
-            a multiple of 4 (sin-cos positions).
+        UserError: if one is no positive number, the heads do not divide the width, or the width is
+            not a multiple of 4 (sin-cos positions).
     """
     for key in ("dim", "depth", "heads", "mlp_ratio"):
-        require(cfg[key] > 0, f"{path}.{key}", cfg[key], "must be positive")
+        value = cfg[key]
+        kind = int | float if key == "mlp_ratio" else int
+        what = "must be a positive number" if key == "mlp_ratio" else "must be a positive int"
+        require(isinstance(value, kind) and value > 0, f"{path}.{key}", value, what)
     require(cfg.dim % 4 == 0, f"{path}.dim", cfg.dim, "must be a multiple of 4 (sin-cos table)")
     what = f"must divide {path}.dim = {cfg.dim}"
     require(cfg.dim % cfg.heads == 0, f"{path}.heads", cfg.heads, what)
@@ -50,7 +53,7 @@ def pair(value: Any, path: str) -> tuple[int, int]:
     Raises:
         UserError: for anything else, or a number that is not positive.
     """
-    both = (value,) if isinstance(value, int) else tuple(value)
+    both = tuple(value) if isinstance(value, list | tuple) else (value,)
     both = both * 2 if len(both) == 1 else both
     valid = len(both) == 2 and all(isinstance(v, int) and v > 0 for v in both)
     require(valid, path, value, "must be a positive int or (height, width)")
@@ -77,9 +80,11 @@ def check_pixels(cfg: ConfigDict, example: Batch):
     Raises:
         UserError: if they do not fit each other.
     """
+    positive = isinstance(cfg.channels, int) and cfg.channels > 0
+    require(positive, "model.channels", cfg.channels, "must be a positive int")
     for key in ("mean", "std"):
-        fits = len(cfg[key]) == cfg.channels
-        require(fits, f"model.{key}", tuple(cfg[key]), f"needs {cfg.channels} channels")
+        fits = isinstance(cfg[key], list | tuple) and len(cfg[key]) == cfg.channels
+        require(fits, f"model.{key}", cfg[key], f"needs {cfg.channels} channels")
     require(min(cfg.std) > 0, "model.std", tuple(cfg.std), "must be positive")
     expected = (*pair(cfg.image_size, "model.image_size"), cfg.channels)
     found = tuple(example["image"].shape[1:])
@@ -93,6 +98,8 @@ def visible_tokens(mask_ratio: float, num_tokens: int) -> int:
     Raises:
         UserError: if the ratio is outside [0, 1) or leaves nothing visible.
     """
+    number = isinstance(mask_ratio, int | float)
+    require(number, "model.mask_ratio", mask_ratio, "must be a number in [0, 1)")
     try:
         return masking.count_visible(num_tokens, mask_ratio)
     except ValueError as error:

@@ -203,6 +203,9 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     patch_dim = patch[0] * patch[1] * cfg.channels
     encoder = options.size(cfg.encoder, "model.encoder")
     decoder = options.size(cfg.decoder, "model.decoder")
+    # One value has no variance of its own: the target would be NaN.
+    normalizable = patch_dim > 1 or not cfg.norm_pix
+    require(normalizable, "model.norm_pix", cfg.norm_pix, "needs patches of more than one value")
     require(cfg.norm_eps > 0, "model.norm_eps", cfg.norm_eps, "must be positive")
     model = Autoencoder(encoder, decoder, grid, patch_dim, options.compute(cfg), cfg.norm_eps)
     num_visible = options.visible_tokens(cfg.mask_ratio, grid[0] * grid[1])
