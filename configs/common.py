@@ -5,12 +5,9 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from maskjax.config import default_config
+from maskjax.data.stats import IMAGENET, known_stats
 from maskjax.errors import UserError
 from maskjax.nn.vit import SIZES
-
-# Channel statistics of ImageNet's training set, as every official code uses them.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def experiment(method: str) -> ConfigDict:
@@ -34,11 +31,12 @@ def transformer(name: str) -> dict:
     return dataclasses.asdict(SIZES[name])
 
 
-def small_images(config: ConfigDict, path: str, mean: tuple, std: tuple):
-    """An embedded data set of small images, with its own channel statistics."""
+def embedded(config: ConfigDict, path: str, *, image_size: int, channels: int):
+    """A small data set that comes with the package, with its own channel statistics."""
     config.data.path = path
-    config.model.mean = mean
-    config.model.std = std
+    config.model.channels = channels
+    config.model.image_size = (image_size, image_size)
+    config.model.mean, config.model.std = known_stats(path, channels)
 
 
 def imagenet(config: ConfigDict, *, global_batch: int, epochs: float):
@@ -50,6 +48,5 @@ def imagenet(config: ConfigDict, *, global_batch: int, epochs: float):
     config.data.resize = 256
     config.data.workers = 8
     config.train.epochs = epochs
-    config.model.mean = IMAGENET_MEAN
-    config.model.std = IMAGENET_STD
+    config.model.mean, config.model.std = IMAGENET
     config.checkpoint.every = 2500

@@ -65,12 +65,19 @@ class Experiment:
         state = self.init()
         if not self.config.init_from:
             return state
-        params = load_params(self.method, state.params, self.config.init_from)
+        params = load_params(
+            self.method, state.params, self.config.init_from, tuple(self.config.init_missing)
+        )
         return dataclasses.replace(state, params=params)
 
     def _create(self, key: Array) -> TrainState:
         example = _zeros(example_batch(self.config, 1))
         return create_state(self.method, self.optimizers, key, example)
+
+    def parameter_table(self) -> str:
+        """Every parameter: path, shape, group, learning-rate multiplier, weight decay; totals."""
+        rules = optim.param_rules(self.config.optim, self.method.groups, self.method.layers)
+        return rules.table(self.abstract_state.params)
 
     def step(self) -> StepFn:
         """The jitted training step on the mesh.
@@ -170,12 +177,19 @@ def geometry(method: Method) -> Geometry:
     return Geometry(**sizes)
 
 
-def load_params(method: Method, params: Tree, path: str) -> Tree:
-    """`params` with the values of a weights file in any known layout, placed as `params` are."""
+def load_params(
+    method: Method, params: Tree, path: str, allow_missing: tuple[str, ...] = ()
+) -> Tree:
+    """`params` with the values of a weights file in any known layout, placed as `params` are.
+
+    Raises:
+        UserError: if the file does not fit, but for what `allow_missing` (path patterns) lets be.
+    """
     from maskjax.interop.load import import_weights
 
-    loaded, report = import_weights(path, params, geometry(method))
-    log.info("%s: %s", path, report)
+    host = jax.device_get(params)
+    loaded, report = import_weights(path, host, geometry(method), allow_missing=allow_missing)
+    log.info("config.init_from = %s", report)
     return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded, params)
 
 

@@ -42,7 +42,9 @@ def gather_gradient() -> str:
         picked = masking.tokens.gather(x, split.visible_ids, method=method)
         return jnp.sum(picked * jnp.arange(1.0, 6.0)[:, None])
 
-    gradients = [np.asarray(jax.jit(jax.grad(loss), static_argnums=1)(x, m)) for m in ("take", "onehot")]
+    gradients = [
+        np.asarray(jax.jit(jax.grad(loss), static_argnums=1)(x, m)) for m in ("take", "onehot")
+    ]
     worst = float(np.abs(gradients[0] - gradients[1]).max())
     if worst > 1e-5:
         raise ArithmeticError(f"gradients differ by {worst}; use tokens.gather(method='onehot')")

@@ -168,8 +168,9 @@ def _merge(cfg: ConfigDict, overrides: Mapping[str, Any], path: str):
             hint = f"; did you mean {near[0]!r}?" if near else f"; keys: {', '.join(sorted(cfg))}"
             raise UserError(f"{path}.{key} does not exist{hint}")
         if isinstance(cfg[key], ConfigDict):
-            if not isinstance(value, Mapping):
-                raise UserError(f"{path}.{key} = {value!r}: is a group of keys: {', '.join(cfg[key])}")
+            if not isinstance(value, Mapping | ConfigDict):
+                keys = ", ".join(cfg[key])
+                raise UserError(f"{path}.{key} = {value!r}: is a group with the keys {keys}")
             _merge(cfg[key], value, f"{path}.{key}")
         else:
             with cfg.ignore_type():

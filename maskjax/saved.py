@@ -65,7 +65,9 @@ def open_run(
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
         if step is None:
-            raise UserError(f"{workdir}: no finished checkpoint yet; train longer or resume the run")
+            raise UserError(
+                f"{workdir}: no finished checkpoint yet; train longer or resume the run"
+            )
         params, extra, _ = checkpoints.restore_params(
             step, abstract.params, extra=abstract.extra, ema=ema
         )

@@ -12,6 +12,7 @@ from maskjax import build
 from maskjax.data.source import Source
 from maskjax.data.train import train_iterator
 from maskjax.observe import flops, run_files
+from maskjax.observe.files import write_atomic
 from maskjax.observe.progress import Progress
 from maskjax.observe.writers import open_writers
 from maskjax.train import runtime, sharding
@@ -167,10 +168,13 @@ class Session(contextlib.ExitStack):
         }
         if jax.process_index() == 0:
             run_files.write_facts(self.workdir, facts)
+            overview = self.parts.parameter_table()
+            write_atomic(self.workdir / "parameters.txt", overview)
         epochs = length.total_steps / length.steps_per_epoch
         print(
             f"{config.method}: {params:,} parameters, {length.total_steps:,} steps of"
-            f" {config.data.global_batch} images ({epochs:.1f} epochs), peak lr {peak:.3g}\n"
+            f" {config.data.global_batch} images ({epochs:.1f} epochs), peak lr {peak:.3g},"
+            f" {self.parts.method.step_flops / 1e9:.3g} GFLOP per image and step\n"
             f"{facts['device']}",
             flush=True,
         )

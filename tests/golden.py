@@ -27,6 +27,7 @@ import sys
 import time
 import traceback
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -92,7 +93,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except OSError as error:
         raise GoldenError(f"{path}: {error.strerror or 'is no .npz file'}") from None
-    except (ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise GoldenError(f"{path} is no whole .npz file: {error}") from None
 
 
@@ -252,9 +253,8 @@ def run(path: str, name: str | None) -> int:
     if name is None:
         raise GoldenError(f"{path}: no adapter fits the name; give one of {adapter_names()}")
     print(f"== {path} (adapter {name})")
-    adapter = load_adapter(name)
     try:
-        report = check(arrays, adapter)
+        report = check(arrays, load_adapter(name))
     except GoldenError:
         raise
     except Exception:  # whatever a broken adapter raises must not hide the other files

@@ -140,6 +140,22 @@ def test_bad_files_are_told_clearly(tmp_path, capsys):
     assert golden.main([str(unknown), "--adapter", "nothing"]) == 2
 
 
+@pytest.mark.parametrize("damage", ["text", "array", "cut", "flipped"])
+def test_damaged_files_are_told_clearly(damage, tmp_path, capsys):
+    path = tmp_path / "mae.npz"
+    np.savez_compressed(path, x=np.arange(10_000))
+    whole = path.read_bytes()
+    flipped = whole[:200] + bytes(255 - byte for byte in whole[200:260]) + whole[260:]
+    kinds = {"text": b"no archive", "cut": whole[: len(whole) // 2], "flipped": flipped}
+    if damage == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        path.write_bytes(kinds[damage])
+    assert golden.main([str(path)]) == 2
+    assert "is no whole .npz file" in capsys.readouterr().err
+
+
 def test_failing_adapter_fails_its_file(tmp_path, capsys):
     path = tmp_path / "mae.npz"
     np.savez(path, **{"output/pred": np.zeros(1)})

@@ -1,5 +1,7 @@
 """The smallest MAE that still has every part, and batches for it."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 # No axis of a parameter or of the tokens is a multiple of 7, so that the batch axis (7 * 32, and
@@ -32,3 +34,16 @@ def images(num: int, size: tuple[int, int] = (8, 8), channels: int = 3, seed: in
 def batch(num: int = BATCH, step: int = 0, **options) -> dict[str, np.ndarray]:
     """The batch that training step `step` would see."""
     return {"image": images(num, seed=step, **options), "position": positions(num, step * num)}
+
+
+def params(method, example, seed: int = 0):
+    """Parameters of the method's shapes with no value at 0 or 1, without running its `init`."""
+    tree, _ = jax.eval_shape(method.init, jax.random.key(0), example)
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        values = rng.normal(0, 0.2, leaf.shape)
+        centre = 1.0 if "scale" in str(path[-1]) else 0.0
+        return jnp.asarray(values + centre, jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, tree)

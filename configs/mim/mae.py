@@ -27,10 +27,7 @@ def get_config(arg: str = "b16"):
 def tiny(config):
     """Seconds on a CPU: for tests and a first look (ours)."""
     small(config)
-    config.data.path = "digits"
-    config.model.channels = 1
-    config.model.mean, config.model.std = (0.305,), (0.376,)
-    config.model.image_size = (8, 8)
+    common.embedded(config, "digits", image_size=8, channels=1)
     config.model.patch_size = (2, 2)
     config.model.mask_ratio = 0.5
     config.model.encoder = {"dim": 32, "depth": 2, "heads": 2, "mlp_ratio": 4.0}
@@ -44,8 +41,7 @@ def tiny(config):
 def demo(config):
     """About five minutes on two CPU cores, on photographs that come with the package (ours)."""
     small(config)
-    common.small_images(config, "photo_crops", (0.4665, 0.4408, 0.4198), (0.2627, 0.2461, 0.2524))
-    config.model.image_size = (32, 32)
+    common.embedded(config, "photo_crops", image_size=32, channels=3)
     config.model.patch_size = (4, 4)
     config.model.encoder = {"dim": 64, "depth": 3, "heads": 4, "mlp_ratio": 4.0}
     config.model.decoder = {"dim": 32, "depth": 1, "heads": 4, "mlp_ratio": 4.0}

@@ -5,7 +5,9 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser):
     """Arguments of `maskjax data-stats`."""
-    parser.add_argument("--data", required=True, metavar="SPEC", help="photo_crops, folder:DIR, ...")
+    parser.add_argument(
+        "--data", required=True, metavar="SPEC", help="photo_crops, folder:DIR, ..."
+    )
     parser.add_argument("--split", default="train", help="default: train")
     parser.add_argument("--limit", type=int, help="use the first N images only")
 

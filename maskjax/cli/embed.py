@@ -16,7 +16,9 @@ from maskjax.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser):
     """Arguments of `maskjax embed`."""
     add_run_arguments(parser)
-    parser.add_argument("--data", required=True, metavar="SPEC", help="photo_crops, folder:DIR, ...")
+    parser.add_argument(
+        "--data", required=True, metavar="SPEC", help="photo_crops, folder:DIR, ..."
+    )
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--out", required=True, metavar="FILE", help=".parquet or .npz")
 

@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     add_run_arguments(parser)
     parser.add_argument("--format", required=True, choices=("mae", "timm", "hf"))
     parser.add_argument("--out", required=True, metavar="FILE", help=".safetensors or .npz")
-    parser.add_argument(
-        "--what", choices=("full", "encoder"), default="full", help="default: full"
-    )
+    parser.add_argument("--what", choices=("full", "encoder"), default="full", help="default: full")
 
 
 def run(args: argparse.Namespace):

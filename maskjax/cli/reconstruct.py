@@ -1,6 +1,6 @@
 """Draw original, masked, prediction and pasted for your own images.
 
-  maskjax reconstruct --workdir=runs/demo --images cat.jpg dog.png --out=sheet.png
+maskjax reconstruct --workdir=runs/demo --images cat.jpg dog.png --out=sheet.png
 """
 
 import argparse

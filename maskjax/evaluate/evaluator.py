@@ -83,7 +83,7 @@ class Inputs:
 
     def pixels(self) -> tuple[Features, Features]:
         """(train, test) raw pixels."""
-        return baselines.raw_pixels(self.train()), baselines.raw_pixels(self.test())
+        return baselines.raw_pixels(self.train(), self.test())
 
     def runner(
         self, predict: Predict, name: str, state: State
@@ -111,4 +111,5 @@ class Inputs:
 
 def as_raw_pixels(score: Score) -> Score:
     """The score as one of raw pixels: no pool, no weights, no step."""
-    return dataclasses.replace(score, pool="", weights=RAW_PIXELS, step=0)
+    protocol = f"{baselines.PROTOCOL}, {score.protocol}"
+    return dataclasses.replace(score, protocol=protocol, pool="", weights=RAW_PIXELS, step=0)

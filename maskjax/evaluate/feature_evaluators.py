@@ -49,11 +49,18 @@ class Knn:
 
 @dataclasses.dataclass(frozen=True)
 class LinearProbe:
-    """Logistic regression on cached features: key "linear_probe"."""
+    """Logistic regression on cached features: key "linear_probe".
+
+    Attributes:
+        inputs: the data; its seed draws the held-out split.
+        every: see `Evaluator`.
+        strengths, max_dim: see `linear_probe.linear_probe`.
+    """
 
     inputs: Inputs
     every: int = 0
     strengths: Sequence[float] = linear_probe.STRENGTHS
+    max_dim: int | None = None
     name: str = "linear_probe"
 
     def run(self, predict: Predict, state: State) -> Iterator[Result]:
@@ -66,9 +73,8 @@ class LinearProbe:
         pool, seed = self.inputs.pool, self.inputs.seed
         rows, queries = train.pooled(pool), test.pooled(pool)
         labels = train.labels(self.name), test.labels(self.name)
-        probe = linear_probe.linear_probe(
-            rows, labels[0], queries, labels[1], strengths=self.strengths, seed=seed
-        )
+        options = {"strengths": self.strengths, "max_dim": self.max_dim, "seed": seed}
+        probe = linear_probe.linear_probe(rows, labels[0], queries, labels[1], **options)
         facts = {"train_count": len(rows), "test_count": len(queries), "pool": pool}
         protocol = linear_probe.protocol(probe)
         yield self.name, self.inputs.score(state, self.name, probe.accuracy, protocol, **facts)
@@ -100,15 +106,21 @@ class RawPixels:
     """kNN and linear probe on raw pixels: the baseline; needs no model, run it once.
 
     Keys "raw_pixels/knn@20", ..., "raw_pixels/linear_probe"; the scores carry the plain names.
+
+    Attributes:
+        inputs: the data.
+        every: see `Evaluator`.
+        max_dim: of the probe, see `linear_probe.linear_probe`.
     """
 
     inputs: Inputs
     every: int = 0
+    max_dim: int | None = 256
     name: str = "raw_pixels"
 
     def run(self, predict: Predict, state: State) -> Iterator[Result]:
         """Scores of the pixels; `predict` and `state` are not looked at."""
         train, test = self.inputs.pixels()
-        for evaluator in (Knn(self.inputs), LinearProbe(self.inputs)):
+        for evaluator in (Knn(self.inputs), LinearProbe(self.inputs, max_dim=self.max_dim)):
             for key, score in evaluator.of(state, train, test):
                 yield f"{self.name}/{key}", as_raw_pixels(score)

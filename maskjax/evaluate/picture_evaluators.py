@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jax import Array
@@ -13,12 +14,20 @@ from maskjax.evaluate.hosts import local_rows, total
 from maskjax.observe import coverage, pictures
 
 
+class _Candidate(NamedTuple):
+    """An image that may come on the sheet."""
+
+    contrast: float
+    row: dict[str, np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
     """Pictures "reconstruction" (a sheet) and "mask_coverage" (a heat map), of test images.
 
-    The sheet shows images of as many different classes as there are, where there are labels. With
-    several processes each one makes a sheet of its own images; the heat map is of all.
+    The sheet shows the image of most contrast of each class (of those looked at), classes evenly
+    taken, whatever the model makes of it. With several processes each one makes a sheet of its own
+    images; the heat map is of all.
 
     Attributes:
         inputs: the data.
@@ -73,33 +82,58 @@ class Reconstruction:
 
 
 class _Chosen:
-    """The first few valid images of labels not seen before, filled up with the first images."""
+    """The image of most contrast of each label, for up to four times as many labels as wanted.
+
+    Chosen by the originals alone: what the model makes of them has no say. Without labels, or with
+    few of them, the other images of most contrast fill up.
+    """
 
     def __init__(self, wanted: int):
         self._wanted = wanted
-        self._fresh: list[dict[str, np.ndarray]] = []
-        self._others: list[dict[str, np.ndarray]] = []
-        self._labels: set[int] = set()
+        self._best: dict[int, _Candidate] = {}
+        self._others: list[_Candidate] = []
 
     def add(self, batch: HostBatch, outputs: Mapping[str, Array]) -> None:
-        """Takes what it still wants of a batch; arrays are fetched only if that is anything."""
+        """Looks at the valid images of a batch; arrays are fetched only if one is taken."""
         arrays: dict[str, np.ndarray] = {}
+        image = np.asarray(batch["image"], np.float32)
+        contrast = image.reshape(len(image), -1).std(1)
         for index in np.flatnonzero(batch["valid"]):
             label = int(batch["label"][index]) if "label" in batch else None
-            fresh = label is not None and label not in self._labels
-            place = self._fresh if fresh else self._others
-            if len(place) >= self._wanted:
+            if not self._wants(label, contrast[index]):
                 continue
             arrays = arrays or {name: local_rows(array) for name, array in outputs.items()}
             # A copy: a view would keep the whole batch.
-            place.append({name: array[index].copy() for name, array in arrays.items()})
-            if fresh:
-                self._labels.add(label)
+            row = {name: array[index].copy() for name, array in arrays.items()}
+            self._take(label, _Candidate(float(contrast[index]), row))
 
     def rows(self) -> dict[str, np.ndarray]:
-        """The chosen images, {} if this process saw none."""
-        found = (self._fresh + self._others)[: self._wanted]
-        return {name: np.stack([row[name] for row in found]) for name in found[0]} if found else {}
+        """The chosen images, by label; {} if this process saw none."""
+        labels = sorted(self._best)
+        spread = np.linspace(0, len(labels) - 1, min(self._wanted, len(labels))).round()
+        found = [self._best[labels[int(place)]] for place in spread]
+        found += self._others[: self._wanted - len(found)]
+        names = found[0].row if found else ()
+        return {name: np.stack([candidate.row[name] for candidate in found]) for name in names}
+
+    def _wants(self, label: int | None, contrast: float) -> bool:
+        if label in self._best:
+            return contrast > self._best[label].contrast or self._fills_up(contrast)
+        room = label is not None and len(self._best) < 4 * self._wanted
+        return room or self._fills_up(contrast)
+
+    def _fills_up(self, contrast: float) -> bool:
+        others = self._others
+        return len(others) < self._wanted or contrast > others[-1].contrast
+
+    def _take(self, label: int | None, candidate: _Candidate) -> None:
+        best = self._best.get(label)
+        room = label is not None and (best or len(self._best) < 4 * self._wanted)
+        if room and (best is None or candidate.contrast > best.contrast):
+            self._best[label], candidate = candidate, best
+        if candidate is not None:
+            ranked = sorted([*self._others, candidate], key=lambda c: -c.contrast)
+            self._others = ranked[: self._wanted]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +142,9 @@ class HeldOut:
 
     Both are the mean squared error over hidden patches in target space, each image weighing the
     same. The trivial guess for a hidden patch is, per channel, the mean of all target values of
-    the image's visible patches. For targets normalised per patch that is 0, up to rounding, and its
-    error about 1; for plain pixels it is the mean colour of what is visible.
+    the image's visible patches: for plain pixels the mean colour of what is visible, for targets
+    normalised per patch what its patches share in colour contrast (0 for grey images: then the
+    error is 1, up to rounding and constant patches).
     """
 
     inputs: Inputs

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal, TextIO
@@ -79,12 +80,19 @@ def read_scores(workdir: str | os.PathLike) -> list[Score]:
     if not path.is_file():
         return []
     try:
-        rows = [row for _, row in sorted(read_json(path).items())]
+        known = read_json(path)
+        rows = [known[key] for key in sorted(known, key=_natural)]
         return [Score(**{**row, "value": as_float(row["value"])}) for row in rows]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not hold scores ({error}); delete it and run again"
         ) from error
+
+
+def _natural(key: str) -> list[tuple[bool, int, str]]:
+    """Sorts "knn@20" before "knn@100"."""
+    parts = re.findall(r"\d+|\D+", key)
+    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
 
 
 def score_table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:

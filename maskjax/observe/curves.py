@@ -4,10 +4,11 @@ Colours are CSS variables of the page (`--line`, `--soft`), so that a chart foll
 """
 
 import html
+import itertools
 import math
 from collections.abc import Sequence
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 74, 14, 12, 44
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 76, 26, 36, 50
 _MOST_POINTS = 600
 
 
@@ -18,7 +19,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     height: int = 280,
-    smooth: float = 0.0,
+    smooth: bool = False,
 ) -> str:
     """One curve with axes, ticks and labels as an <svg> element.
 
@@ -26,17 +27,17 @@ def line_chart(
         x: ascending numbers, such as steps.
         y: finite numbers, as many as x, at least one.
         x_label: below the horizontal axis.
-        y_label: beside the vertical axis.
+        y_label: above the vertical axis.
         height: in units of a picture 720 wide; it scales with the page.
-        smooth: 0 draws the values; in (0, 1) draws them faintly, and over them their running mean
-            with this weight on the past.
+        smooth: draws the values faintly, and over them the mean of their neighbours (a twentieth
+            of all points).
 
     Raises:
         ValueError: if x and y differ in length or are empty.
     """
     if len(x) != len(y) or not len(x):
         raise ValueError(f"need as many x as y and at least one, got {len(x)} and {len(y)}")
-    smoothed = running_mean(y, smooth) if smooth else list(y)
+    smoothed = centred_mean(y, len(y) // 40) if smooth else list(y)
     x, y, smoothed = _thin(x), _thin(y), _thin(smoothed)
     frame = _Frame(axis_ticks(min(x), max(x), 6), axis_ticks(min(y), max(y), 5), height)
     faint = frame.path(x, y, "faint") if smooth else ""
@@ -47,12 +48,13 @@ def line_chart(
     )
 
 
-def running_mean(values: Sequence[float], weight: float) -> list[float]:
-    """Exponential mean, unbiased from the start; `weight` in [0, 1) is that of the past."""
-    means, total, norm = [], 0.0, 0.0
-    for value in values:
-        total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
-        means.append(total / norm)
+def centred_mean(values: Sequence[float], half: int) -> list[float]:
+    """Mean over up to `half` neighbours on either side, as many on both: it does not lag behind."""
+    sums = [0.0, *itertools.accumulate(values)]
+    means = []
+    for index in range(len(values)):
+        reach = min(half, index, len(values) - 1 - index)
+        means.append((sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1))
     return means
 
 
@@ -114,14 +116,12 @@ class _Frame:
                 f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
             )
             parts.append(_text(_LEFT - 8, y + 4, format_tick(value), "end"))
-        parts += [_text(self.x(v), bottom + 18, format_tick(v), "middle") for v in self._x_ticks]
+        parts += [_text(self.x(v), bottom + 20, format_tick(v), "middle") for v in self._x_ticks]
         parts.append(_text((_LEFT + right) / 2, self._height - 6, x_label, "middle"))
-        middle = (_TOP + bottom) / 2
-        turned = f' transform="rotate(-90 14 {middle:.0f})"'
-        parts.append(_text(14, middle, y_label, "middle", turned))
+        parts.append(_text(4, 18, y_label, "start"))
         return "".join(parts)
 
 
-def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
+def _text(x: float, y: float, text: str, anchor: str) -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f"<text {place}{more}>{html.escape(text)}</text>"
+    return f"<text {place}>{html.escape(text)}</text>"

@@ -155,7 +155,8 @@ class Progress:
             fields.append(f"loss {float(metrics['loss']):.4f}")
         if rate:
             left = (self._total - step) * self._batch / rate
-            fields += [f"{format_rate(rate)} images/s", f"ETA {format_duration(left)}"]
+            fields += [f"{format_rate(rate)} images/s"]
+            fields += [f"ETA {format_duration(left)}"] if left > 0 else ["done"]
         else:
             fields += ["measuring images/s"]
         return fields

@@ -111,8 +111,8 @@ def _mapping(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _curves(lines: list[dict[str, float]]) -> list[str]:
     charts = []
     for key, label, height, smooth in (
-        ("loss", "loss", 300, 0.8),
-        ("lr", "learning rate", 150, 0.0),
+        ("loss", "loss", 320, True),
+        ("lr", "learning rate", 190, False),
     ):
         steps, values = metrics_file.column(lines, key)
         if values:
@@ -120,7 +120,9 @@ def _curves(lines: list[dict[str, float]]) -> list[str]:
                 steps, values, x_label="step", y_label=label, height=height, smooth=smooth
             )
             last = f"Last value {values[-1]:.4g} at step {steps[-1]:,}."
-            note = f"Faint: as logged. Strong: running mean. {last}" if smooth else last
+            note = (
+                f"Faint: as logged. Strong: mean of neighbouring values. {last}" if smooth else last
+            )
             charts.append(f"<figure>{chart}<figcaption>{html.escape(note)}</figcaption></figure>")
     if not charts:
         return [sentence("No loss has been logged yet (metrics.jsonl is missing or empty).")]
@@ -142,13 +144,15 @@ def _figure(path: pathlib.Path) -> str:
     name = path.stem.replace("_", " ")
     caption = _CAPTIONS.get(path.stem, name)
     try:
-        data = base64.b64encode(path.read_bytes()).decode()
+        content = path.read_bytes()
     except OSError as error:
         return sentence(f"{path.name} cannot be read ({error}).")
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(name)}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
+    # On a phone a large sheet keeps a size at which it can be read, and scrolls sideways.
+    large = ' class="large"' if int.from_bytes(content[16:20]) > 900 else ""
+    data = base64.b64encode(content).decode()
+    image = f'<img{large} src="data:image/png;base64,{data}" alt="{html.escape(name)}">'
+    note = f"<figcaption>{html.escape(caption)}</figcaption>"
+    return f'<figure><div class="wide">{image}</div>{note}</figure>'
 
 
 def _configuration(workdir: pathlib.Path, config: Mapping[str, Any]) -> list[str]:

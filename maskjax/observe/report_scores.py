@@ -77,13 +77,20 @@ def comparisons(rows: Iterable[Row]) -> list[Comparison]:
         if row.weights != RAW:
             groups.setdefault((row.name, row.pool), []).append(row)
     found = []
-    for (name, pool), group in sorted(groups.items()):
+    for (name, pool), group in sorted(groups.items(), key=_natural):
         before = next((row for row in group if row.weights == BEFORE), None)
         trained = [row for row in group if row.weights != BEFORE]
         after = max(trained, key=lambda row: row.step, default=None)
         found.append(Comparison(name, pool, raw.get(name), before, after))
     alone = raw.keys() - {name for name, _ in groups}
     return found + [Comparison(name, "", raw[name], None, None) for name in sorted(alone)]
+
+
+def _natural(item: tuple[tuple[str, str], Any]) -> tuple:
+    """Sorts knn@20 before knn@100."""
+    (name, pool), _ = item
+    kind, _, count = name.partition("@")
+    return kind, int(count) if count.isdigit() else 0, name, pool
 
 
 def sections(scores: Mapping[str, Any]) -> list[str]:

@@ -33,21 +33,21 @@ figure { margin: .8rem 0; } figure img { display: block; max-width: 100%; height
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--rule);
   vertical-align: top; } th { font-weight: 600; color: var(--soft); font-size: .88rem; }
-.bar { display: grid; grid-template-columns: 7.4rem 1fr 3.6rem; gap: .6rem; align-items: center;
+.bar { display: grid; grid-template-columns: 10.5rem 1fr 3.8rem; gap: .6rem; align-items: center;
   font-size: .9rem; margin: .25rem 0; font-variant-numeric: tabular-nums; }
 .bar i { display: block; height: .7rem; border-radius: 3px; background: var(--low);
   min-width: 2px; }
 .bar i.before { background: var(--mid); } .bar i.after { background: var(--good); }
-.bar b { font-weight: 600; text-align: right; }
+.bar b { font-weight: 600; text-align: right; white-space: nowrap; }
 .track { background: var(--rule); border-radius: 3px; }
-svg.chart { display: block; width: 100%; height: auto; font-size: 12.5px; }
+svg.chart { display: block; width: 100%; height: auto; font-size: 13px; }
 svg text { fill: var(--soft); } svg .grid { stroke: var(--rule); }
 svg polyline { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round; }
 svg polyline.faint { stroke-width: 1; opacity: .35; } svg circle { fill: var(--line); }
 details { border-top: 1px solid var(--rule); padding: .6rem 0; } summary { cursor: pointer;
   font-weight: 600; } pre { overflow-x: auto; font-size: .82rem; line-height: 1.45; }
-@media (max-width: 520px) { .bar { grid-template-columns: 6rem 1fr 3.2rem; }
-  h1 { font-size: 1.4rem; } svg.chart { font-size: 20px; } }
+@media (max-width: 520px) { .bar { grid-template-columns: 6.4rem 1fr 3.8rem; }
+  h1 { font-size: 1.4rem; } svg.chart { font-size: 19px; } figure img.large { max-width: none; width: 760px; } }
 @media print { body { background: none; } details { break-inside: avoid; } }
 """
 

@@ -84,6 +84,11 @@ def make_train_step(
         )
 
     def step(state: TrainState, batch: Batch, static: Hashable) -> tuple[TrainState, Metrics]:
+        size = len(batch["position"])
+        if size % accumulate:
+            raise UserError(
+                f"config.train.accumulate = {accumulate}: does not divide a batch of {size} examples"
+            )
         context = _Context(batch, jax.random.key(seed), state.step, static, accumulate)
         return _step(method, optimizers, state, context)
 
@@ -174,7 +179,7 @@ def _run_phase(
     params = with_subtree(params, phase.wrt, optax.apply_updates(trained, updates))
     terms = {name: losses.Term(*map(jnp.float32, term)) for name, term in terms.items()}
     aux = {name: Mean(*map(jnp.float32, mean)) for name, mean in aux.items()}
-    return params, opt_state, (terms, aux, jnp.square(optax.global_norm(grads)))
+    return params, opt_state, (terms, aux, jnp.square(optax.tree.norm(grads)))
 
 
 def _gradient(

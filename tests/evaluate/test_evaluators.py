@@ -9,7 +9,7 @@ import pytest
 from maskjax.errors import UserError
 from maskjax.evaluate import evaluators
 from maskjax.evaluate.evaluator import Inputs
-from maskjax.evaluate.picture_evaluators import held_out_losses
+from maskjax.evaluate.picture_evaluators import _Chosen, held_out_losses
 
 SIZE, PATCH, CLASSES = 8, 2, 3
 NUM = {"train": 70, "test": 45}
@@ -127,6 +127,7 @@ def test_raw_pixels_need_no_model():
     assert found["raw_pixels/knn@20"].name == "knn@20"
     assert found["raw_pixels/knn@20"].key == "knn@20/raw pixels"
     assert found["raw_pixels/linear_probe"].weights == "raw pixels"
+    assert "standardised per channel" in found["raw_pixels/knn@20"].protocol
 
 
 def test_pictures():
@@ -139,6 +140,21 @@ def test_pictures():
     assert np.array_equal(found["reconstruction"], again["reconstruction"])
     other = run(["reconstruction"], inputs(seed=1), options={"reconstruction": {"num_images": 5}})
     assert not np.array_equal(found["reconstruction"], other["reconstruction"])
+
+
+def test_the_sheet_shows_the_image_of_most_contrast_of_each_class():
+    chosen = _Chosen(3)
+    for batch in iterator("test")():
+        chosen.add(batch, {"original": batch["image"], "row": batch["position"][:, 1]})
+    pixels, label = images("test")
+    contrast = np.float32(pixels).reshape(len(pixels), -1).std(1)
+    best = [max(np.flatnonzero(label == c), key=lambda i: contrast[i]) for c in range(CLASSES)]
+    assert chosen.rows()["row"].tolist() == best
+    plain = _Chosen(4)
+    for batch in iterator("test", labels=False)():
+        plain.add(batch, {"row": batch["position"][:, 1]})
+    assert plain.rows()["row"].tolist() == np.argsort(-contrast)[:4].tolist()
+    assert _Chosen(3).rows() == {}
 
 
 def test_pictures_and_losses_need_no_labels():
@@ -176,7 +192,7 @@ def test_held_out_losses_against_loops():
     assert not np.any(nothing)
 
 
-def test_normalised_targets_have_a_trivial_error_of_one():
+def test_normalised_grey_targets_have_a_trivial_error_of_one():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(4, 50, 48))
     target = (target - target.mean(-1, keepdims=True)) / target.std(-1, ddof=1, keepdims=True)

@@ -94,10 +94,12 @@ def test_faults_are_named():
 
 
 def test_raw_pixels(monkeypatch):
-    found = baselines.raw_pixels(batches(5, 2))
-    assert found.mean.shape == (5, 6)
-    assert found.cls is found.mean
-    np.testing.assert_allclose(found.mean[:, 0], np.arange(5) / 255)
+    train, test = baselines.raw_pixels(batches(5, 2), batches(3, 2))
+    assert train.mean.shape == (5, 6)
+    assert train.cls is train.mean
+    expected = (np.arange(5) - 2) / np.sqrt(2)
+    np.testing.assert_allclose(train.mean, np.tile(expected[:, None], 6), rtol=1e-6)
+    np.testing.assert_allclose(test.mean[:, 0], expected[:3], rtol=1e-6)
     monkeypatch.setattr(baselines, "_MOST_BYTES", 100.0)
     with pytest.raises(UserError, match="raw pixels of images of 2 x 3 x 1"):
-        baselines.raw_pixels(batches(40, 2))
+        baselines.raw_pixels(batches(40, 2), batches(40, 2))

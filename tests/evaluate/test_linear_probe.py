@@ -74,6 +74,18 @@ def test_constant_features_become_zero():
     assert scaled[:, 0].std() == pytest.approx(1)
 
 
+def test_wide_features_can_be_rotated_to_fewer():
+    train, a, test, b = data(dim=8)
+    exact = probes.linear_probe(train, a, test, b, max_dim=8)
+    assert exact == probes.linear_probe(train, a, test, b)
+    mixing = np.random.default_rng(0).normal(size=(8, 60))
+    standard = probes.standardize(train, test)
+    wide = probes.linear_probe(standard[0] @ mixing, a, standard[1] @ mixing, b, max_dim=8)
+    assert wide.components == 8
+    assert wide.accuracy == pytest.approx(exact.accuracy, abs=0.05)
+    assert "first 8 principal components" in probes.protocol(wide)
+
+
 def test_a_rare_class_and_too_little_data():
     train, a, test, b = data()
     a = a.copy()

@@ -82,3 +82,9 @@ def test_printing(monkeypatch):
     stream = Terminal()
     scores.print_scores(rows(), stream)
     assert "67.3 %" in stream.getvalue()
+
+
+def test_numbers_in_names_sort_as_numbers(tmp_path):
+    names = ["knn@10", "knn@20", "knn@100", "linear_probe"]
+    scores.write_scores(tmp_path, [Score(name, 0.5, "", 1, 1) for name in names[::-1]])
+    assert [score.name for score in scores.read_scores(tmp_path)] == names

@@ -1,4 +1,4 @@
-"""`import maskjax.masking` must be cheap: jax, numpy, chex, einops and nothing of ours beside it."""
+"""`import maskjax.masking` loads jax, numpy, chex, einops and nothing of ours beside it."""
 
 import subprocess
 import sys

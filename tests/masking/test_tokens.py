@@ -84,7 +84,7 @@ def test_scatter_and_restore_on_any_leading_axes(batch):
 
 
 def test_restore_puts_the_official_decoder_input_in_order():
-    """Visible tokens, then mask tokens, through `ids_restore`: a mask token at each hidden place."""
+    """Visible tokens, then mask tokens, restored: a mask token at each hidden place."""
     x, _ = example()
     split = masking.random(jax.random.uniform(jax.random.key(0), (3, 6)), 6, num_visible=2)
     row = jnp.concatenate(

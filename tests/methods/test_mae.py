@@ -15,21 +15,20 @@ from maskjax.errors import UserError
 from maskjax.masking import Draws, patchify, unpatchify
 from maskjax.method import build_method
 from maskjax.methods.mim.mae import DEFAULTS
-from maskjax.train.state import create_state
+from maskjax.train.state import TrainState, create_state
 from maskjax.train.step import make_train_step
 
 MEAN, STD = (0.485, 0.456, 0.406, 0.5), (0.229, 0.224, 0.225, 0.25)
 # name -> image size, patch, channels, ratio, norm_pix
 SHAPES = {
     "square": ((8, 8), (2, 2), 3, 0.75, True),
-    "raw pixels": ((8, 8), (2, 2), 3, 0.75, False),
-    "flat image, flat patch": ((6, 20), (3, 4), 1, 0.6, True),
-    "tall image, four channels": ((12, 8), (2, 4), 4, 0.5, True),
+    "flat, one channel, raw pixels": ((6, 20), (3, 4), 1, 0.6, False),
+    "tall, four channels": ((12, 8), (2, 4), 4, 0.5, True),
 }
 
 
 class Case:
-    """A built method with parameters where nothing is at 0 or 1, a batch and its draws."""
+    """A built method with parameters where nothing is at 0 or 1, a batch and its noise."""
 
     def __init__(self, size, patch, channels, ratio, norm_pix, num=3):
         self.patch = patch
@@ -39,46 +38,65 @@ class Case:
         self.norm_pix = norm_pix
         self.model = {
             **tiny.MODEL,
-            **{"image_size": size, "patch_size": patch, "channels": channels},
-            **{"mean": MEAN[:channels], "std": STD[:channels]},
-            **{"mask_ratio": ratio, "norm_pix": norm_pix},
+            "image_size": size,
+            "patch_size": patch,
+            "channels": channels,
+            "mean": MEAN[:channels],
+            "std": STD[:channels],
+            "mask_ratio": ratio,
+            "norm_pix": norm_pix,
         }
-        pixels = tiny.images(num, size, channels)
-        self.bytes = {"image": pixels, "position": tiny.positions(num)}
-        image = (pixels / 255 - MEAN[:channels]) / np.asarray(STD[:channels])
-        self.batch = {**self.bytes, "image": jnp.asarray(image, jnp.float32)}
+        self.bytes = tiny.images(num, size, channels)
+        image = (self.bytes / 255 - MEAN[:channels]) / np.asarray(STD[:channels])
+        self.image = jnp.asarray(image, jnp.float32)
         noise = np.random.default_rng(1).uniform(size=(num, self.num_tokens))
         self.noise = jnp.asarray(noise, jnp.float32)
-        self.method = build_method("mim.mae", self.model, self.batch)
-        params, _ = jax.jit(self.method.init)(jax.random.key(0), self.batch)
-        rng = np.random.default_rng(2)
-        shift = lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32)  # noqa: E731
-        self.params = jax.tree.map(shift, params)
+        self.method = build_method("mim.mae", self.model, {"image": self.bytes})
+        self.params = tiny.params(self.method, {"image": self.bytes})
 
-    def draws(self, noise=None):
-        return Draws.replay({"mask": self.noise if noise is None else noise})
-
-    def loss(self, params, batch=None, noise=None):
-        draws = self.draws(noise)
-        terms, _ = self.method.phases[0].fn(params, {}, batch or self.batch, draws, 0, None)
+    def loss(self, params, image, noise):
+        draws = Draws.replay({"mask": noise})
+        terms, _ = self.method.phases[0].fn(params, {}, {"image": image}, draws, 0, None)
         return losses.total(terms)
+
+    def predict(self, name, params, image, noise):
+        draws = Draws.replay({"mask": noise})
+        return self.method.predict[name](params, {}, {"image": image}, draws)
+
+    @functools.cached_property
+    def value_and_grads(self):
+        """(params, image, noise) -> loss, gradients by params and by image."""
+        return jax.jit(jax.value_and_grad(self.loss, (0, 1)))
 
     @functools.cached_property
     def activations(self):
-        return jax.jit(lambda params, batch, noise: self._run("activations", params, batch, noise))
+        return jax.jit(functools.partial(self.predict, "activations"))
 
     @functools.cached_property
     def reconstruct(self):
-        return jax.jit(lambda params, batch, noise: self._run("reconstruct", params, batch, noise))
+        return jax.jit(functools.partial(self.predict, "reconstruct"))
 
-    def _run(self, name, params, batch, noise):
-        return self.method.predict[name](params, {}, batch, self.draws(noise))
+    @functools.cached_property
+    def seen(self):
+        return self.activations(self.params, self.image, self.noise)
 
-    def textbook(self, params, image=None):
-        image = self.batch["image"] if image is None else image
-        return textbook.mae(
-            params, image, self.noise, self.patch, self.num_visible, self.norm_pix
-        )
+    @functools.cached_property
+    def pixels_hidden(self):
+        """bool[B, H, W, C]."""
+        size = self.patch[0] * self.patch[1] * self.model["channels"]
+        repeated = np.repeat(np.asarray(self.seen["hidden"])[..., None], size, -1)
+        return np.asarray(unpatchify(repeated, self.grid, self.patch))
+
+    @functools.cached_property
+    def textbook(self):
+        """The reference's ((loss, everything else), gradients by params)."""
+
+        def loss(params):
+            settings = (self.patch, self.num_visible, self.norm_pix)
+            value, *rest = textbook.mae(params, self.image, self.noise, *settings)
+            return value, rest
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(self.params)
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -99,9 +117,8 @@ def near(found, expected, tolerance):
 
 
 def test_loss_and_all_gradients_equal_the_unshuffled_formulation(case):
-    found, gradients = jax.jit(jax.value_and_grad(case.loss))(case.params)
-    textbook_loss = lambda params: case.textbook(params)[0]  # noqa: E731
-    expected, textbook_gradients = jax.jit(jax.value_and_grad(textbook_loss))(case.params)
+    found, (gradients, _) = case.value_and_grads(case.params, case.image, case.noise)
+    (expected, _), textbook_gradients = case.textbook
     near(found, expected, 1e-6)
     assert jax.tree.structure(gradients) == jax.tree.structure(case.params)
     jax.tree.map(lambda a, b: near(a, b, 1e-6), gradients, textbook_gradients)
@@ -112,24 +129,22 @@ def test_loss_and_all_gradients_equal_the_unshuffled_formulation(case):
 
 
 def test_predictions_and_latents_equal_it(case):
-    seen = case.activations(case.params, case.batch, case.noise)
-    _, prediction, mask, latent = jax.jit(case.textbook)(case.params)
-    near(seen["latent"], latent, 2e-5)
-    near(seen["prediction"], prediction, 2e-5)
-    np.testing.assert_array_equal(seen["hidden"], mask.astype(bool))
+    (_, (prediction, mask, latent)), _ = case.textbook
+    near(case.seen["latent"], latent, 1e-5)
+    near(case.seen["prediction"], prediction, 1e-5)
+    np.testing.assert_array_equal(case.seen["hidden"], mask.astype(bool))
 
 
 def test_bytes_are_standardised_on_the_way_in(case):
-    found = jax.jit(case.loss)(case.params, case.bytes)
-    near(found, jax.jit(case.loss)(case.params), 1e-4)
+    found = jax.jit(case.loss)(case.params, case.bytes, case.noise)
+    near(found, case.textbook[0][0], 1e-4)
 
 
 # The sheet's invariants.
 
 
 def test_1_counts_and_permutations(case):
-    seen = case.activations(case.params, case.batch, case.noise)
-    hidden = case.num_tokens - case.num_visible
+    seen, hidden = case.seen, case.num_tokens - case.num_visible
     np.testing.assert_array_equal(seen["hidden"].sum(1), [hidden] * 3)
     assert seen["visible_ids"].shape == (3, case.num_visible)
     for row in range(3):
@@ -140,83 +155,67 @@ def test_1_counts_and_permutations(case):
 
 
 def test_2_latents_do_not_see_hidden_pixels(case):
-    seen = case.activations(case.params, case.batch, case.noise)
-    hidden = np.asarray(seen["hidden"])
-    pixel_hidden = textbook_mask(hidden, case)
-    changed = jnp.where(pixel_hidden, -7.5, case.batch["image"])
-    other = case.activations(case.params, {**case.batch, "image": changed}, case.noise)
+    changed = jnp.where(case.pixels_hidden, -7.5, case.image)
+    other = case.activations(case.params, changed, case.noise)
     for name in ("latent", "prediction"):
-        np.testing.assert_array_equal(seen[name], other[name])
+        np.testing.assert_array_equal(case.seen[name], other[name])
 
     def latent(image):
-        batch = {**case.batch, "image": image}
-        return jnp.sin(case.activations(case.params, batch, case.noise)["latent"]).sum()
+        return jnp.sin(case.predict("activations", case.params, image, case.noise)["latent"]).sum()
 
-    gradient = np.asarray(jax.jit(jax.grad(latent))(case.batch["image"]))
-    assert not gradient[pixel_hidden].any()
-    assert (gradient[~pixel_hidden] != 0).mean() > 0.99
-
-
-def textbook_mask(hidden, case):
-    """bool[B, H, W, C]: which pixels are hidden."""
-    size = case.patch[0] * case.patch[1] * case.model["channels"]
-    repeated = np.repeat(hidden[..., None], size, -1)
-    return np.asarray(unpatchify(repeated, case.grid, case.patch))
+    gradient = np.asarray(jax.jit(jax.grad(latent))(case.image))
+    assert not gradient[case.pixels_hidden].any()
+    assert (gradient[~case.pixels_hidden] != 0).mean() > 0.99
 
 
 def test_3_only_hidden_patches_count(case):
-    seen = case.reconstruct(case.params, case.batch, case.noise)
+    seen = case.reconstruct(case.params, case.image, case.noise)
     error = np.square(seen["prediction"] - seen["target"]).mean(-1)
     hidden = np.asarray(seen["hidden"])
-    near(jax.jit(case.loss)(case.params), error[hidden].mean(), 1e-5)
+    near(case.textbook[0][0], error[hidden].mean(), 1e-5)
     assert abs(error.mean() - error[hidden].mean()) > 1e-4
-    # Through the targets too: with the input path cut, visible pixels have no influence.
-    latent_free = {**case.params, "decoder": {**case.params["decoder"]}}
-    latent_free["decoder"]["embed"] = jax.tree.map(jnp.zeros_like, case.params["decoder"]["embed"])
-    loss = lambda image: case.loss(latent_free, {**case.batch, "image": image})  # noqa: E731
-    gradient = np.asarray(jax.jit(jax.grad(loss))(case.batch["image"]))
-    assert not gradient[~textbook_mask(hidden, case)].any()
-    assert gradient[textbook_mask(hidden, case)].any()
+    # With the way from the latent cut, pixels act through the target only: the hidden ones.
+    embed = jax.tree.map(jnp.zeros_like, case.params["decoder"]["embed"])
+    cut = {**case.params, "decoder": {**case.params["decoder"], "embed": embed}}
+    _, (_, by_image) = case.value_and_grads(cut, case.image, case.noise)
+    assert not np.asarray(by_image)[~case.pixels_hidden].any()
+    assert np.asarray(by_image)[case.pixels_hidden].any()
 
 
 def test_4_the_order_of_the_visible_tokens_does_not_matter(case):
-    seen = case.activations(case.params, case.batch, case.noise)
+    ids = np.asarray(case.seen["visible_ids"])
     order = np.random.default_rng(3).permutation(case.num_visible)
     noise = np.asarray(case.noise).copy()
     for row in range(3):
-        ids = np.asarray(seen["visible_ids"][row])
-        noise[row, ids[order]] = np.sort(noise[row, ids])
-    other = case.activations(case.params, case.batch, jnp.asarray(noise))
-    np.testing.assert_array_equal(other["visible_ids"], np.asarray(seen["visible_ids"])[:, order])
-    near(other["latent"][:, 1:], np.asarray(seen["latent"])[:, 1:][:, order], 1e-5)
-    near(other["latent"][:, 0], seen["latent"][:, 0], 1e-5)
-    near(other["prediction"], seen["prediction"], 1e-5)
+        noise[row, ids[row][order]] = np.sort(noise[row, ids[row]])
+    other = case.activations(case.params, case.image, jnp.asarray(noise))
+    np.testing.assert_array_equal(other["visible_ids"], ids[:, order])
+    near(other["latent"][:, 1:], np.asarray(case.seen["latent"])[:, 1:][:, order], 1e-5)
+    near(other["latent"][:, 0], case.seen["latent"][:, 0], 1e-5)
+    near(other["prediction"], case.seen["prediction"], 1e-5)
 
 
 def test_5_targets_do_not_see_contrast_and_brightness(case):
-    brighter = {**case.batch, "image": 2 * case.batch["image"] + 1}
     targets = [
-        case.reconstruct(case.params, batch, case.noise)["target"]
-        for batch in (case.batch, brighter)
+        case.reconstruct(case.params, image, case.noise)["target"]
+        for image in (case.image, 2 * case.image + 1)
     ]
     assert np.allclose(*targets, atol=1e-3) == case.norm_pix
-    constant = {**case.batch, "image": jnp.full_like(case.batch["image"], 0.7)}
-    value, gradients = jax.jit(jax.value_and_grad(case.loss))(case.params, constant)
+    constant = jnp.full_like(case.image, 0.7)
+    value, (gradients, _) = case.value_and_grads(case.params, constant, case.noise)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 def test_6_patches_go_back_to_the_image_and_pictures_are_in_range(case):
-    seen = case.reconstruct(case.params, case.bytes, case.noise)
-    near(seen["original"], case.bytes["image"] / 255, 1e-5)
-    assert seen["pixels"].shape == case.bytes["image"].shape
+    seen = case.reconstruct(case.params, case.image, case.noise)
+    near(seen["original"], case.bytes / 255, 1e-5)
+    assert seen["pixels"].shape == case.bytes.shape
     assert seen["pixels"].min() >= 0
     assert seen["pixels"].max() <= 1
-    # A perfect prediction gives the image back.
-    patches = patchify(case.batch["image"], case.patch)
-    near(textbook.patchify(case.batch["image"], case.patch), patches, 0)
-    target = textbook.target_of(case.batch["image"], case.patch, case.norm_pix)
-    near(seen["target"], target, 1e-3)
+    patches = patchify(case.image, case.patch)
+    np.testing.assert_array_equal(textbook.patchify(case.image, case.patch), patches)
+    near(seen["target"], textbook.target_of(case.image, case.patch, case.norm_pix), 1e-4)
     prediction = np.asarray(seen["prediction"])
     if case.norm_pix:
         mean, variance = patches.mean(-1, keepdims=True), patches.var(-1, keepdims=True, ddof=1)
@@ -224,44 +223,47 @@ def test_6_patches_go_back_to_the_image_and_pictures_are_in_range(case):
     image = np.asarray(unpatchify(prediction, case.grid, case.patch))
     channels = case.model["channels"]
     expected = (image * np.asarray(STD[:channels]) + MEAN[:channels]).clip(0, 1)
-    near(seen["pixels"], expected, 1e-4)
+    near(seen["pixels"], expected, 1e-5)
 
 
 def test_6_ratio_zero_is_the_plain_vit(case):
-    method = build_method("mim.mae", {**case.model, "mask_ratio": 0.0}, case.batch)
+    method = build_method("mim.mae", {**case.model, "mask_ratio": 0.0}, {"image": case.bytes})
     raster = jnp.tile(jnp.arange(case.num_tokens, dtype=jnp.float32), (3, 1))
-    plain = jax.jit(lambda p, x: textbook.encode(p["encoder"], x, case.patch))
-    expected = plain(case.params, case.batch["image"])
-    encode = jax.jit(lambda p, b: method.predict["encode"](p, {}, b, None))
-    found = encode(case.params, case.batch)
-    near(found["cls"], expected[:, 0], 2e-5)
-    near(found["tokens"], expected[:, 1:], 2e-5)
-    near(found["mean"], expected[:, 1:].mean(1), 2e-5)
-    activations = method.predict["activations"]
-    seen = jax.jit(lambda p, b: activations(p, {}, b, Draws.replay({"mask": raster})))(
-        case.params, case.batch
-    )
-    near(seen["latent"], expected, 2e-5)
-    assert not seen["hidden"].any()
+
+    def run(params, image):
+        batch, draws = {"image": image}, Draws.replay({"mask": raster})
+        seen = method.predict["activations"](params, {}, batch, draws)
+        plain = textbook.encode(params["encoder"], image, case.patch)
+        return (
+            plain,
+            seen["latent"],
+            seen["hidden"],
+            method.predict["encode"](params, {}, batch, draws),
+        )
+
+    plain, latent, hidden, features = jax.jit(run)(case.params, case.image)
+    near(latent, plain, 1e-5)
+    assert not hidden.any()
+    near(features["cls"], plain[:, 0], 1e-5)
+    near(features["tokens"], plain[:, 1:], 1e-5)
+    near(features["mean"], plain[:, 1:].mean(1), 1e-5)
 
 
 def test_7_a_quarter_of_the_tokens_costs_a_quarter(square):
     """FLOPs of the encoder at ratio 0.75 against all patches: 5 of 17 tokens with cls."""
 
-    def flops(name, num):
-        fn = lambda p, b, n: square.method.predict[name](p, {}, b, square.draws(n))  # noqa: E731
-        wanted = {"activations": "latent", "encode": "tokens"}[name]
-        args = (square.params, square.batch, square.noise)
-        lowered = jax.jit(lambda *a: fn(*a)[wanted]).lower(*args)
-        return lowered.compile().cost_analysis()["flops"] / num
+    def flops(name, wanted):
+        fn = lambda *args: square.predict(name, *args)[wanted]  # noqa: E731
+        lowered = jax.jit(fn).lower(square.params, square.image, square.noise)
+        return lowered.compile().cost_analysis()["flops"]
 
-    ratio = flops("activations", 3) / flops("encode", 3)
+    ratio = flops("activations", "latent") / flops("encode", "tokens")
     assert 0.7 * 5 / 17 < ratio < 1.1 * 5 / 17
 
 
 def test_step_flops_agree_with_the_compiler():
     size = {"depth": 2, "heads": 4, "mlp_ratio": 4.0}
-    model = {"image_size": (32, 32), "patch_size": 4, "scan": False}
+    model = {"image_size": (32, 32), "patch_size": 4, "scan": "off"}
     model |= {"encoder": {"dim": 128, **size}, "decoder": {"dim": 64, **size}}
     batch = tiny.batch(4, size=(32, 32))
     method = build_method("mim.mae", model, batch)
@@ -271,16 +273,16 @@ def test_step_flops_agree_with_the_compiler():
         draws = Draws.keyed(jax.random.key(0), batch["position"])
         return losses.total(method.phases[0].fn(params, {}, batch, draws, 0, None)[0])
 
-    counted = jax.jit(jax.grad(loss)).lower(params).compile().cost_analysis()["flops"]
-    # The compiler counts elementwise work as well, which weighs more at this width.
-    assert 0.97 * method.step_flops < counted / 4 < 1.25 * method.step_flops
+    counted = jax.jit(jax.grad(loss)).lower(params).cost_analysis()["flops"]
+    # The compiler counts elementwise work as well: 6 % at this width.
+    assert 0.97 * method.step_flops < counted / 4 < 1.08 * method.step_flops
 
 
 def test_the_compiled_loss_has_one_sort_and_no_scatter(square):
     from hlo import count
 
-    gradient = jax.jit(jax.value_and_grad(square.loss))
-    text = gradient.lower(square.params, square.bytes).compile().as_text()
+    gradient = jax.jit(jax.grad(square.loss))
+    text = gradient.lower(square.params, square.bytes, square.noise).compile().as_text()
     assert count(text, "scatter") == 0
     assert count(text, "sort") == 1
 
@@ -290,9 +292,10 @@ def test_the_compiled_loss_has_one_sort_and_no_scatter(square):
 
 def test_the_loss_falls(square):
     batch = tiny.batch(32)
-    optimizers = {"main": optax.adam(3e-3)}
-    step = make_train_step(square.method, optimizers)
-    state = create_state(square.method, optimizers, jax.random.key(0), batch)
+    optimizer = optax.adam(3e-3)
+    step = make_train_step(square.method, {"main": optimizer})
+    params = jax.tree.map(jnp.copy, square.params)
+    state = TrainState(jnp.int32(0), params, {"main": optimizer.init(params)}, {})
     seen = []
     for index in range(60):
         batch["position"] = tiny.positions(32, index * 32)
@@ -302,27 +305,27 @@ def test_the_loss_falls(square):
 
 
 def test_masks_change_from_step_to_step_and_from_image_to_image(square):
-    def hidden(start):
-        draws = Draws.keyed(jax.random.key(0), tiny.positions(3, start))
-        return square.method.predict["reconstruct"](square.params, {}, square.batch, draws)[
-            "hidden"
-        ]
+    @jax.jit
+    def hidden(positions):
+        draws = Draws.keyed(jax.random.key(0), positions)
+        batch = {"image": square.image}
+        return square.method.predict["reconstruct"](square.params, {}, batch, draws)["hidden"]
 
-    first, second = np.asarray(hidden(0)), np.asarray(hidden(3))
+    first, second = (np.asarray(hidden(tiny.positions(3, start))) for start in (0, 3))
     assert (first[0] != first[1]).any()
     assert (first != second).any(1).all()
-    np.testing.assert_array_equal(hidden(2)[1], second[0])
+    np.testing.assert_array_equal(hidden(tiny.positions(3, 2))[1], second[0])
 
 
 def test_bfloat16_stays_close(square):
-    model = {**square.model, "dtype": "bfloat16"}
-    method = build_method("mim.mae", model, square.batch)
-    terms, _ = method.phases[0].fn(square.params, {}, square.batch, square.draws(), 0, None)
-    assert {x.dtype for x in jax.tree.leaves(method.init(jax.random.key(0), square.batch))} == {
-        jnp.dtype("float32")
-    }
+    method = build_method("mim.mae", {**square.model, "dtype": "bfloat16"}, {"image": square.bytes})
+    draws = Draws.replay({"mask": square.noise})
+    run = lambda params: method.phases[0].fn(params, {}, {"image": square.image}, draws, 0, None)  # noqa: E731
+    terms, _ = jax.jit(run)(square.params)
     assert terms["reconstruction"].sum.dtype == jnp.float32
-    near(losses.total(terms), jax.jit(square.loss)(square.params), 0.03)
+    near(losses.total(terms), square.textbook[0][0], 0.03)
+    params, _ = jax.eval_shape(method.init, jax.random.key(0), {"image": square.bytes})
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
 # What build refuses, from shapes alone: nothing is computed or compiled.
@@ -379,14 +382,13 @@ def test_build_errors_name_the_config_path(message):
         build_method("mim.mae", {**tiny.MODEL, **ERRORS[message]}, abstract)
 
 
-def test_a_ratio_of_zero_encodes_but_does_not_train(square):
-    method = build_method("mim.mae", {**square.model, "mask_ratio": 0.0}, square.batch)
+def test_a_ratio_of_zero_encodes_but_does_not_train():
+    batch = tiny.batch(2)
+    method = build_method("mim.mae", {**tiny.MODEL, "mask_ratio": 0.0}, batch)
     optimizers = {"main": optax.sgd(0.1)}
-    state = jax.eval_shape(
-        lambda: create_state(method, optimizers, jax.random.key(0), square.batch)
-    )
+    state = jax.eval_shape(lambda: create_state(method, optimizers, jax.random.key(0), batch))
     with pytest.raises(UserError, match=r"config\.model\.mask_ratio = 0.*nothing to predict"):
-        make_train_step(method, optimizers).lower(state, square.batch)
+        make_train_step(method, optimizers).lower(state, batch)
 
 
 def test_one_value_per_patch_cannot_be_normalised():
