@@ -72,10 +72,14 @@ def evaluate_state(
 def _results(
     parts: build.Experiment, names: Sequence[str], inputs: Inputs, predict: Mapping, state: Any
 ) -> Iterator[Result]:
-    options = {"reconstruction": {"patch_normalized": parts.method.describe.get("norm_pix", False)}}
-    grid = parts.method.describe.get("grid")
-    if grid:
-        options["reconstruction"]["grid"] = grid
+    facts = parts.method.describe
+    options = {
+        "reconstruction": {
+            "patch_normalized": facts.get("norm_pix", False),
+            "grid": facts.get("grid"),
+        },
+        "raw_pixels": {"of": tuple(names)},
+    }
     for evaluator in make_evaluators(names, inputs, options=options):
         yield from evaluator.run(predict, state)
 

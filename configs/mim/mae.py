@@ -1,6 +1,7 @@
-"""MAE pretraining (He et al. 2022).
+r"""MAE pretraining (He et al. 2022).
 
-    maskjax train --config=configs/mim/mae.py:b16 --config.data.path=folder:/data/imagenet --workdir=DIR
+    maskjax train --config=configs/mim/mae.py:b16 --workdir=DIR \
+      --config.data.path=folder:/data/imagenet
 
 Sources: "code" is the official PyTorch repository's pretraining script and README, "paper" is the
 paper; what neither says is marked as ours. Expected at scale, fine-tuned on ImageNet-1k (paper,

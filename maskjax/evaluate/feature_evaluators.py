@@ -111,16 +111,19 @@ class RawPixels:
         inputs: the data.
         every: see `Evaluator`.
         max_dim: of the probe, see `linear_probe.linear_probe`.
+        of: which of "knn" and "linear_probe" to measure.
     """
 
     inputs: Inputs
     every: int = 0
     max_dim: int | None = 256
+    of: Sequence[str] = ("knn", "linear_probe")
     name: str = "raw_pixels"
 
     def run(self, predict: Predict, state: State) -> Iterator[Result]:
         """Scores of the pixels; `predict` and `state` are not looked at."""
         train, test = self.inputs.pixels()
-        for evaluator in (Knn(self.inputs), LinearProbe(self.inputs, max_dim=self.max_dim)):
+        evaluators = (Knn(self.inputs), LinearProbe(self.inputs, max_dim=self.max_dim))
+        for evaluator in (e for e in evaluators if e.name in self.of):
             for key, score in evaluator.of(state, train, test):
                 yield f"{self.name}/{key}", as_raw_pixels(score)

@@ -32,7 +32,7 @@ class TokenSplit:
         shape = getattr(self.ids, "shape", None)
         if shape:
             edges += (shape[-1],)
-        if not self.cuts or any(a > b for a, b in zip(edges, edges[1:], strict=False)):
+        if not self.cuts or list(edges) != sorted(edges):
             tokens = f"{shape[-1]} tokens" if shape else "the tokens"
             raise ValueError(f"cuts {self.cuts} must not decrease and must lie within {tokens}")
 

@@ -1,1 +1,1 @@
-"""Building blocks in flax.linen: attention, block stack, patch embedding, position tables, norms."""
+"""Building blocks in flax.linen: attention, block stack, position tables, norms, ViT."""

@@ -25,7 +25,8 @@ NAME = "report.html"
 SCORES, PICTURES, COVERAGE = "scores.json", "pictures", "mask_coverage"
 _CAPTIONS = {
     "reconstruction": "Per image: the original, what the encoder saw, the decoder's prediction of"
-    " every patch, and that prediction with the visible patches put back.",
+    " every patch (no loss asks for the visible ones), and that prediction with the visible patches"
+    " put back.",
     COVERAGE: "How often each patch position was hidden. Even colours mean that the mask generator"
     " favours no place.",
 }

@@ -47,7 +47,8 @@ svg polyline.faint { stroke-width: 1; opacity: .35; } svg circle { fill: var(--l
 details { border-top: 1px solid var(--rule); padding: .6rem 0; } summary { cursor: pointer;
   font-weight: 600; } pre { overflow-x: auto; font-size: .82rem; line-height: 1.45; }
 @media (max-width: 520px) { .bar { grid-template-columns: 6.4rem 1fr 3.8rem; }
-  h1 { font-size: 1.4rem; } svg.chart { font-size: 19px; } figure img.large { max-width: none; width: 760px; } }
+  h1 { font-size: 1.4rem; } svg.chart { font-size: 19px; }
+  figure img.large { max-width: none; width: 760px; } }
 @media print { body { background: none; } details { break-inside: avoid; } }
 """
 

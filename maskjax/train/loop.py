@@ -68,8 +68,9 @@ def run_loop(
     One turn, in this order:
       1. the next batch, already on the devices;
       2. the step (the old state is donated);
-      3. log, if due or if this was the first step: the only point where the host waits for the step; a loss or gradient that is
-         not finite ends the run here, before anything of it is saved;
+      3. log, if due or if this was the first step: here (and before a save) the host waits for the
+         step, and a loss or gradient that is not finite ends the run, before anything of it is
+         saved;
       4. evaluate, if due;
       5. save, if due: the state and the position of the next example;
       6. stop, if asked: saves first.
@@ -93,13 +94,16 @@ def run_loop(
         done += 1
         last = done == total_steps
         stop = hooks.stop()
-        if hooks.log.due(done, last or stop) or done == first + 1:
+        log, save = hooks.log.due(done, last or stop), hooks.save.due(done, last or stop)
+        log |= done == first + 1
+        if log or save:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             _check_finite(done, values)
+        if log:
             hooks.log.call(done, values)
         if hooks.evaluate.due(done, last):
             hooks.evaluate.call(done, state)
-        if hooks.save.due(done, last or stop):
+        if save:
             hooks.save.call(done, state)
         if stop:
             break

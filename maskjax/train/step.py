@@ -87,7 +87,8 @@ def make_train_step(
         size = len(batch["position"])
         if size % accumulate:
             raise UserError(
-                f"config.train.accumulate = {accumulate}: does not divide a batch of {size} examples"
+                f"config.train.accumulate = {accumulate}: does not divide a batch of {size}"
+                " examples"
             )
         context = _Context(batch, jax.random.key(seed), state.step, static, accumulate)
         return _step(method, optimizers, state, context)

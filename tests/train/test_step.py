@@ -36,7 +36,7 @@ def weighted(params, extra, batch, draws, step, static):
     visible = ((batch["position"][:, 1:] + 1.0) * ids).sum(0)
     return terms, {
         "heavy": Mean(weight.sum(), weight.size),
-        "visible": Mean(visible, 1 / len(x)),
+        "visible": Mean(visible, len(x)),
     }
 
 
