@@ -55,6 +55,14 @@ def scores_of_run(run: SavedRun, names: Sequence[str], writer: Writer) -> Iterat
                 writer.image(run.step, key, value)
 
 
+def default_names(config: ConfigDict) -> tuple[str, ...]:
+    """The evaluators of the config, without those that need labels where the data has none."""
+    names = tuple(config.evaluate.evaluators)
+    if "label" in build.data_source(config, "test")[0]:
+        return names
+    return tuple(name for name in names if name not in ("knn", "linear_probe"))
+
+
 def evaluate_state(
     parts: build.Experiment, state: TrainState, names: Sequence[str], writer: Writer
 ) -> dict[str, float]:

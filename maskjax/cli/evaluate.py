@@ -30,12 +30,12 @@ def run(args: argparse.Namespace):
     check_names(names)
     run = open_run(args)
     from maskjax.evaluate.scores import print_scores, write_scores
-    from maskjax.evaluation import scores_of_run
+    from maskjax.evaluation import default_names, scores_of_run
     from maskjax.observe.report import write_report
     from maskjax.observe.writers import PictureWriter
 
     scores = []
-    names = names or tuple(run.config.evaluate.evaluators)
+    names = names or default_names(run.config)
     for score in scores_of_run(run, names, PictureWriter(args.workdir)):
         scores.append(score)
         print(f"{score.name}, {score.weights}: {score.shown()}", flush=True)

@@ -64,12 +64,18 @@ def extract(
 
     Raises:
         UserError: if there are no batches.
-        ValueError: if an image comes twice, which would be a fault of the iterator.
+        ValueError: if an image comes twice, which would be a fault of the iterator, or the encoder
+            gives another number of rows than it got images.
     """
     parts: list[dict[str, np.ndarray]] = []
     for batch in batches:
         encoded = encode_fn(batch)
         pools = {name: np.float32(local_rows(encoded[name])) for name in POOLS}
+        if len(pools["mean"]) != len(batch["image"]):
+            raise ValueError(
+                f"the encoder gave {len(pools['mean'])} rows for {len(batch['image'])} images; over"
+                " several processes its outputs must be sharded over the batch (out_shardings)"
+            )
         parts.append(pools | _facts(batch))
     if not parts:
         raise UserError("there are no images to evaluate")

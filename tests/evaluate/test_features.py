@@ -86,6 +86,8 @@ def test_faults_are_named():
         extract(encode, iter(()))
     with pytest.raises(ValueError, match="same image twice"):
         extract(encode, batches(4, 2, order=np.array([0, 1, 1, 2])))
+    with pytest.raises(ValueError, match="1 rows for 2 images"):
+        extract(lambda batch: {k: v[:1] for k, v in encode(batch).items()}, batches(4, 2))
     found = extract(encode, batches(4, 2, labels=False))
     with pytest.raises(UserError, match="knn needs labels"):
         found.labels("knn")
