@@ -209,20 +209,25 @@ def check_example(config: ConfigDict, source: sources.Source):
 
 
 def jitted_predict(parts: Experiment) -> dict[str, Callable]:
-    """The method's predict functions, jitted on the mesh; they take batches of numpy arrays.
+    """The method's predict functions, jitted on the mesh.
 
-    Each is (params, extra, batch, draws) -> {name: Array}.
+    Each is (params, extra, batch, draws) -> {name: Array}: batch and draws hold this process's rows
+    as numpy arrays, the results are global arrays with the batch in front, sharded like the batch.
     """
     rows = sharding.batch_sharding(parts.mesh)
 
-    def on_mesh(jitted: Callable) -> Callable:
+    def on_mesh(fn: Callable) -> Callable:
+        jitted = jax.jit(fn, out_shardings=rows)
+
         def call(params: Tree, extra: Tree, batch: Batch, draws: Draws) -> dict[str, Array]:
+            positions = to_devices({"positions": draws.positions}, rows)
+            draws = dataclasses.replace(draws, **positions)
             with jax.set_mesh(parts.mesh):
                 return jitted(params, extra, to_devices(batch, rows), draws)
 
         return call
 
-    return {name: on_mesh(jax.jit(fn)) for name, fn in parts.method.predict.items()}
+    return {name: on_mesh(fn) for name, fn in parts.method.predict.items()}
 
 
 def _check_batch(config: ConfigDict, mesh: Mesh):

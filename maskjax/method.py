@@ -68,7 +68,7 @@ class Method:
             codebook counts ({} if none).
         phases: run in order, each seeing the update of the one before.
         predict: {"encode", "reconstruct", ...: (params, extra, batch, draws) -> {name: Array}};
-            evaluators, export and pictures use these.
+            every array has the batch in front; evaluators, export and pictures use these.
         after_update: (params, extra, aux, step) -> extra, after the last phase.
         load: {tree prefix: config path of a weights file}; `train` fills these after the sharded
             init, so that methods never read files.

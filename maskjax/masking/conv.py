@@ -11,7 +11,7 @@ import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
-from maskjax.masking.window import Rule, Window, count_inside, count_valid, out_valid
+from maskjax.masking.windows import Rule, Window, count_inside, count_valid, out_valid
 
 Normalize = Literal["window", "inside", "sum"]
 
@@ -38,9 +38,7 @@ def densify(x: Array, valid: Array, token: Array) -> Array:
     return jnp.where(valid[..., None], x, token.astype(x.dtype))
 
 
-def conv(
-    x: Array, kernel: Array, bias: Array | None, window: Window, *, groups: int = 1
-) -> Array:
+def conv(x: Array, kernel: Array, bias: Array | None, window: Window, *, groups: int = 1) -> Array:
     """Plain convolution, zeros outside the image, accumulated in float32.
 
     Args:

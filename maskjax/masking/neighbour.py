@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from maskjax.masking.conv import conv, hide, partial_conv
-from maskjax.masking.window import Window, out_valid, sum_in_window, window
+from maskjax.masking.windows import Window, out_valid, sum_in_window, window
 
 Fill = Literal["neighbour", "zero", "partial"]
 BOX = window(3, padding=1)
@@ -92,9 +92,7 @@ def layer_conv(
     return hide(conv(x, kernel, bias, window, groups=groups), seen), seen
 
 
-def join(
-    branch: tuple[Array, Array], shortcut: tuple[Array, Array]
-) -> tuple[Array, Array]:
+def join(branch: tuple[Array, Array], shortcut: tuple[Array, Array]) -> tuple[Array, Array]:
     """Residual join of two (x [B, H, W, C], valid bool[B, H, W]): their sum where both are valid.
 
     Since 1 x 1 convolutions do not grow the mask, this is the shortcut's mask in a ResNet.

@@ -7,7 +7,7 @@ from jax import Array
 
 from maskjax.masking.conv import hide
 from maskjax.masking.reduce import masked_mean
-from maskjax.masking.window import (
+from maskjax.masking.windows import (
     Rule,
     Window,
     count_valid,

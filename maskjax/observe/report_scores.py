@@ -37,6 +37,7 @@ class Comparison(NamedTuple):
 
     @property
     def rows(self) -> list[Row]:
+        """Those that exist, baselines first."""
         return [row for row in (self.raw, self.before, self.after) if row]
 
 
@@ -141,17 +142,21 @@ def _bars(c: Comparison) -> str:
     row = c.after or c.rows[-1]
     counts = f"{row.train_count:,} train and {row.test_count:,} test images"
     note = f"{row.protocol}; {counts}." if row.protocol else f"{counts}."
+    if c.raw and c.raw.protocol and c.raw is not row:
+        note += f" Raw pixels: {c.raw.protocol}."
     pool = f" ({c.pool})" if c.pool else ""
     return f"<h3>{html.escape(_title(c.name) + pool)}</h3>{bars}{sentence(note)}"
 
 
 def _all_scores(found: list[Comparison]) -> str:
+    names = {c.after.weights for c in found if c.after}
     rows = []
     for c in found:
         last = c.after or c.rows[-1]
         cells = [format_value(row.value, row.kind) if row else "" for row in c[2:]]
+        if c.after and len(names) > 1:
+            cells[2] += f" ({c.after.weights})"
         counts = f"{last.train_count:,} / {last.test_count:,}"
-        after = f" ({c.after.weights})" if c.after else ""
-        rows.append([c.name, c.pool, *cells[:2], cells[2] + after, counts, last.protocol])
-    head = ["score", "pool", RAW, BEFORE, "trained", "train / test", "protocol"]
-    return table(head, rows)
+        rows.append([c.name, c.pool, *cells, counts, last.protocol])
+    trained = names.pop() if len(names) == 1 else "trained"
+    return table(["score", "pool", RAW, BEFORE, trained, "train / test", "protocol"], rows)

@@ -32,7 +32,9 @@ figure { margin: .8rem 0; } figure img { display: block; max-width: 100%; height
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--rule);
-  vertical-align: top; } th { font-weight: 600; color: var(--soft); font-size: .88rem; }
+  vertical-align: top; font-size: .9rem; }
+td:not(:last-child) { white-space: nowrap; }
+th { font-weight: 600; color: var(--soft); font-size: .88rem; }
 .bar { display: grid; grid-template-columns: 10.5rem 1fr 3.8rem; gap: .6rem; align-items: center;
   font-size: .9rem; margin: .25rem 0; font-variant-numeric: tabular-nums; }
 .bar i { display: block; height: .7rem; border-radius: 3px; background: var(--low);

@@ -88,7 +88,11 @@ def _activations(inputs: Inputs) -> Outputs:
     seen = pretraining.predict(inputs, "activations")
     whole = pretraining.predict(inputs, "activations", ("latent", "hidden"), mask_ratio=0.0)
     stacks = {"enc": seen["encoder_blocks"], "dec": seen["decoder_blocks"]}
-    blocks = {f"output/{s}_block{i}": x for s, xs in stacks.items() for i, x in enumerate(xs)}
+    blocks = {
+        f"output/{side}_block{i}": layers[:, i]
+        for side, layers in stacks.items()
+        for i in range(layers.shape[1])
+    }
     return {
         "output/patch_embed": seen["patch_embed"],
         "output/enc_tokens_in": seen["encoder_input"],

@@ -132,7 +132,7 @@ class MAE:
         """Everything between input and prediction; decoder tokens and patches in raster order.
 
         `encoder_*` and `latent` are [B, 1 + K, D] in the order of `visible_ids`; `decoder_*` are
-        [B, 1 + N, D]; `*_blocks` have a leading depth axis.
+        [B, 1 + N, D]; `*_blocks` have a depth axis after the batch.
         """
         patches, split = self.patches(batch), self.split(draws)
         variables = {"params": params}
@@ -144,10 +144,10 @@ class MAE:
         return {
             "patch_embed": embed,
             "encoder_input": encoder["input"],
-            "encoder_blocks": encoder["block"],
+            "encoder_blocks": jnp.moveaxis(encoder["block"], 0, 1),
             "latent": encoder["latent"],
             "decoder_input": _raster(decoder["input"], split),
-            "decoder_blocks": jnp.stack([_raster(x, split) for x in decoder["block"]]),
+            "decoder_blocks": jnp.stack([_raster(x, split) for x in decoder["block"]], 1),
             "prediction": masking.tokens.restore(decoder["all"], split),
             "visible_ids": split.visible_ids,
             "inverse": split.inverse(),

@@ -37,17 +37,13 @@ class Window(NamedTuple):
             ValueError: if the window does not fit into the padded image.
         """
         padded = [n + sum(pad) for n, pad in zip(size, self.padding, strict=True)]
-        out = [
-            (n - r) // s + 1 for n, r, s in zip(padded, self.reach, self.stride, strict=True)
-        ]
+        out = [(n - r) // s + 1 for n, r, s in zip(padded, self.reach, self.stride, strict=True)]
         if min(out) < 1:
             raise ValueError(f"window {self.size} does not fit into the image {size}: {self}")
         return out[0], out[1]
 
 
-def window(
-    size: Pair, *, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1
-) -> Window:
+def window(size: Pair, *, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1) -> Window:
     """The window of these sizes.
 
     Args:
