@@ -16,12 +16,15 @@ from ml_collections import ConfigDict
 from maskjax.data import source as sources
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.errors import UserError
+from maskjax.evaluate.evaluators import check_names
+from maskjax.evaluate.features import POOLS
 from maskjax.interop.geometry import Geometry
 from maskjax.masking import Draws
-from maskjax.method import Batch, Method, Schedule, Tree, build_method
+from maskjax.method import Batch, Method, Schedule, Tree, build_method, require
 from maskjax.options import pair
 from maskjax.train import optim, sharding
 from maskjax.train.feed import to_devices
+from maskjax.train.retention import Retention
 from maskjax.train.state import TrainState, create_state
 from maskjax.train.step import Shardings, StepFn, make_train_step
 
@@ -69,6 +72,20 @@ class Experiment:
             self.method, state.params, self.config.init_from, tuple(self.config.init_missing)
         )
         return dataclasses.replace(state, params=params)
+
+    def check_init(self):
+        """Checks the file of `config.init_from`, if any, without touching a device.
+
+        Raises:
+            UserError: if it does not fit the model.
+        """
+        if self.config.init_from:
+            import_params(
+                self.method,
+                self.abstract_state.params,
+                self.config.init_from,
+                tuple(self.config.init_missing),
+            )
 
     def _create(self, key: Array) -> TrainState:
         example = _zeros(example_batch(self.config, 1))
@@ -158,10 +175,15 @@ def run_length(config: ConfigDict, num_examples: int) -> Schedule:
     Raises:
         UserError: unless exactly one of train.steps and train.epochs is positive.
     """
-    steps_per_epoch = num_examples / config.data.global_batch
+    batch = config.data.global_batch
+    require(batch > 0, "data.global_batch", batch, "must be positive")
+    steps_per_epoch = num_examples / batch
     steps, epochs = config.train.steps, config.train.epochs
     if (steps > 0) == (epochs > 0):
-        raise UserError(f"config.train: set one of steps ({steps}) and epochs ({epochs}), not both")
+        raise UserError(
+            f"config.train: set exactly one of steps (now {steps}) and epochs (now {epochs}) to"
+            " more than 0"
+        )
     return Schedule(steps or max(1, round(epochs * steps_per_epoch)), steps_per_epoch)
 
 
@@ -185,12 +207,45 @@ def load_params(
     Raises:
         UserError: if the file does not fit, but for what `allow_missing` (path patterns) lets be.
     """
-    from maskjax.interop.load import import_weights
-
-    host = jax.device_get(params)
-    loaded, report = import_weights(path, host, geometry(method), allow_missing=allow_missing)
+    loaded, report = import_params(method, jax.device_get(params), path, allow_missing)
     log.info("config.init_from = %s", report)
     return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded, params)
+
+
+def import_params(method: Method, like: Tree, path: str, allow_missing: tuple[str, ...]) -> tuple:
+    """`interop.import_weights` for `config.init_from`; raises as `load_params`."""
+    from maskjax.interop.load import import_weights
+
+    try:
+        return import_weights(path, like, geometry(method), allow_missing=allow_missing)
+    except UserError as error:
+        raise UserError(f"config.init_from: {error}") from error
+
+
+def check_settings(config: ConfigDict):
+    """Checks the entries that a run reads late, so that it does not fail on them late.
+
+    Raises:
+        UserError: naming the config path.
+    """
+    keep, late = config.checkpoint, config.evaluate
+    Retention(keep.every, keep.keep_last, keep.keep_every, tuple(keep.keep_best) or None)
+    train_transform(config)
+    counts = {
+        "seed": config.seed,
+        "data.workers": config.data.workers,
+        "train.log_every": config.train.log_every,
+        "evaluate.every": late.every,
+    }
+    for key, value in counts.items():
+        require(value >= 0, key, value, "must not be negative")
+    require(late.batch > 0, "evaluate.batch", late.batch, "must be positive")
+    require(late.pool in POOLS, "evaluate.pool", late.pool, " or ".join(POOLS))
+    check_names((*late.evaluators, *late.during))
+    if late.every and late.during:
+        labelled = "label" in data_source(config, "test")[0]
+        fits = labelled or not {"knn", "linear_probe"} & set(late.during)
+        require(fits, "evaluate.during", tuple(late.during), "needs data with labels")
 
 
 def check_example(config: ConfigDict, source: sources.Source):

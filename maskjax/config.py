@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import pathlib
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,13 +86,14 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, d
         The config, and {key: value} of what was overridden.
 
     Raises:
-        UserError: if there is no such file or variant, or an override names a key that does not
-            exist or a value of the wrong type.
+        UserError: if there is no such file or variant, the file is wrong, or an override names a
+            key that does not exist or a value of the wrong type.
     """
     from absl import flags
     from ml_collections import config_flags
 
     config = _get_config(find_config(spec))
+    _check_entries(config, spec)
     for override in overrides:
         _check_key(config, override)
     values = flags.FlagValues()
@@ -111,10 +113,46 @@ def _get_config(path_and_arg: str) -> ConfigDict:
     if module_spec is None:
         raise UserError(f"--config={path}: is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"--config={path}: has no function get_config(arg)")
-    return module.get_config(arg) if arg else module.get_config()
+    try:
+        module_spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"--config={path}: has no function get_config(arg)")
+        return module.get_config(arg) if arg else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        where = f"--config={path}{_line_in(path, error)}"
+        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _line_in(path: str, error: Exception) -> str:
+    """Where in the file at `path` an error came from, as ", line N"; "" if it did not."""
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}"
+    here = pathlib.Path(path).resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if pathlib.Path(frame.filename).resolve() == here]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _check_entries(config: Any, spec: str):
+    """Raises UserError unless `config` has the sections of `default_config` and no other entries.
+
+    A typo in a file would else be an entry that nobody reads. The method checks `model`.
+    """
+    if not isinstance(config, ConfigDict) or "method" not in config:
+        raise UserError(
+            f"--config={spec}: get_config must return maskjax.configs.common.experiment(METHOD),"
+            " with its entries changed"
+        )
+    known = default_config(config.method)
+    lacking = [name for name in known if name not in config]
+    if lacking:
+        raise UserError(f"--config={spec}: the config lacks {', '.join(lacking)}")
+    for name, section in config.items():
+        inside = section if isinstance(section, ConfigDict) and name != "model" else {}
+        for keys in ([name], *([name, key] for key in inside)):
+            _entry(known, keys, f"--config={spec}: config.")
 
 
 def _check_key(config: ConfigDict, override: str):
@@ -122,17 +160,23 @@ def _check_key(config: ConfigDict, override: str):
     name, equals, _ = override.removeprefix("--").partition("=")
     if not equals:
         raise UserError(f"{override}: write overrides as --config.key=value")
+    node = _entry(config, name.split(".")[1:], "--config.")
+    if isinstance(node, ConfigDict):
+        raise UserError(f"--{name} is a section; its entries: {', '.join(node)}")
+
+
+def _entry(config: ConfigDict, keys: Sequence[str], prefix: str) -> Any:
+    """The entry at a path; raises UserError with the nearest key if there is none."""
     node: Any = config
-    keys = name.split(".")[1:]
     for depth, key in enumerate(keys):
         if not isinstance(node, ConfigDict) or key not in node:
             there = list(node) if isinstance(node, ConfigDict) else []
             near = difflib.get_close_matches(key, there, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(there)}"
-            raise UserError(f"--config.{'.'.join(keys[: depth + 1])} does not exist{hint}")
+            others = f"; there are: {', '.join(there)}" if there else ""
+            hint = f"; did you mean {near[0]!r}?" if near else others
+            raise UserError(f"{prefix}{'.'.join(keys[: depth + 1])} does not exist{hint}")
         node = node[key]
-    if isinstance(node, ConfigDict):
-        raise UserError(f"--{name} is a section; its entries: {', '.join(node)}")
+    return node
 
 
 def find_config(spec: str) -> str:
@@ -145,7 +189,8 @@ def find_config(spec: str) -> str:
     suffix = f":{arg}" if arg else ""
     if pathlib.Path(name).is_file():
         return f"{name}{suffix}"
-    installed = config_folder() / pathlib.Path(name.removeprefix("configs/")).with_suffix(".py")
+    relative = pathlib.Path(name.removeprefix("configs/"))
+    installed = config_folder() / (relative.with_suffix(".py") if relative.name else relative)
     if installed.is_file():
         return f"{installed}{suffix}"
     known = sorted(str(p.relative_to(config_folder())) for p in config_folder().glob("*/*.py"))

@@ -169,7 +169,7 @@ def _merge(cfg: ConfigDict, overrides: Mapping[str, Any], path: str):
             raise UserError(f"{path}.{key} does not exist{hint}")
         if isinstance(cfg[key], ConfigDict):
             if not isinstance(value, Mapping | ConfigDict):
-                keys = ", ".join(cfg[key])
+                keys = ", ".join(sorted(cfg[key]))
                 raise UserError(f"{path}.{key} = {value!r}: is a group with the keys {keys}")
             _merge(cfg[key], value, f"{path}.{key}")
         else:

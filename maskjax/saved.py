@@ -1,10 +1,8 @@
 """A run from its folder: config, method and weights, for evaluation, export and pictures."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -13,6 +11,7 @@ from maskjax import build
 from maskjax.config import restored_config
 from maskjax.errors import UserError
 from maskjax.method import Tree
+from maskjax.observe import run_files
 from maskjax.train.checkpoint import Checkpoints
 
 
@@ -81,14 +80,10 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     Raises:
         UserError: if the folder does not hold one.
     """
-    path = workdir / "config.json"
+    path = workdir / run_files.CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir}: no run here ({path} is missing); see maskjax train")
-    try:
-        saved: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: is not JSON ({error}); restore it from a checkpoint") from error
-    return restored_config(saved)
+    return restored_config(run_files.read_config(workdir))
 
 
 def random_weights(run: SavedRun) -> tuple[Tree, Tree]:

@@ -25,6 +25,13 @@ from maskjax.train.state import TrainState
 log = logging.getLogger(__name__)
 
 
+def saved_steps(workdir: str | pathlib.Path) -> list[int]:
+    """The steps of the finished checkpoints of a run, [] for a folder without any."""
+    folder = pathlib.Path(workdir) / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 class Session(contextlib.ExitStack):
     """A training run between its first line and its last; a context manager.
 
@@ -42,13 +49,15 @@ class Session(contextlib.ExitStack):
         super().__init__()
         self.parts, self.config, self.workdir = parts, parts.config, workdir
         self.total_steps = parts.schedule.total_steps
-        self.checkpoints = self.enter_context(self._open_checkpoints())
-        self.state, self.position = self._restore_or_start()
-        self.start_step = int(jax.device_get(self.state.step))
-        self.batches = self.enter_context(self._open_data(source))
-        self.writers = self.enter_context(self._open_writers())
-        self.last_metrics: dict[str, float] = {}
-        self._report()
+        self.scores: tuple[int, dict[str, float]] = (0, {})  # of the last evaluation, and its step
+        with contextlib.ExitStack() as opened:  # closed again if anything here fails
+            self.checkpoints = opened.enter_context(self._open_checkpoints())
+            self.state, self.position = self._restore_or_start()
+            self.start_step = int(jax.device_get(self.state.step))
+            self.batches = opened.enter_context(self._open_data(source))
+            self.writers = opened.enter_context(self._open_writers())
+            self._report()
+            self.push(opened.pop_all())
 
     def train(self) -> int:
         """Runs the loop to the end or to a signal; returns the exit code."""
@@ -132,7 +141,6 @@ class Session(contextlib.ExitStack):
             mfu = self._mfu(speed)
             if mfu is not None:
                 values["mfu"] = mfu
-        self.last_metrics = dict(metrics)
         self.writers.scalars(done, values)
 
     def _mfu(self, images_per_second: float) -> float | None:
@@ -147,14 +155,15 @@ class Session(contextlib.ExitStack):
         with self.progress.pause():
             scores = evaluate_state(self.parts, state, self.config.evaluate.during, self.writers)
             self.writers.scalars(done, scores)
+        self.scores = (done, scores)
 
-    def _save(self, done: int, state: TrainState):
+    def _save(self, done: int, state: TrainState, metrics: Mapping[str, float]):
+        step, scores = self.scores
+        ranked = {**metrics, **(scores if step == done else {})}
         position = self.position + (done - self.start_step) * self.config.data.global_batch
         meta = {"config": self.config.to_dict()}
         with self.progress.pause():
-            self.checkpoints.save(
-                done, state, position, meta, self.last_metrics or None, force=True
-            )
+            self.checkpoints.save(done, state, position, meta, ranked, force=True)
 
     def _report(self):
         config, length = self.config, self.parts.schedule

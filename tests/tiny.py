@@ -39,6 +39,11 @@ def batch(num: int = BATCH, step: int = 0, **options) -> dict[str, np.ndarray]:
 def params(method, example, seed: int = 0):
     """Parameters of the method's shapes with no value at 0 or 1, without running its `init`."""
     tree, _ = jax.eval_shape(method.init, jax.random.key(0), example)
+    return filled(tree, seed)
+
+
+def filled(tree, seed: int = 0):
+    """Normal values of the shapes in `tree`; scales lie around 1, all else around 0."""
     rng = np.random.default_rng(seed)
 
     def fill(path, leaf):

@@ -7,10 +7,8 @@ over patch tokens, after the final norm. Images are resized and centre-cropped a
 """
 
 import argparse
-import pathlib
 
-from maskjax.cli.run_arguments import add_run_arguments, open_run
-from maskjax.errors import UserError
+from maskjax.cli.run_arguments import add_run_arguments, check_out, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -25,11 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Extracts and writes."""
-    out = pathlib.Path(args.out)
-    if out.suffix not in (".parquet", ".npz"):
-        raise UserError(f"--out={args.out}: the name must end in .parquet or .npz")
-    if not out.resolve().parent.is_dir():
-        raise UserError(f"--out={args.out}: the folder {out.resolve().parent} does not exist")
+    out = check_out(args.out, (".parquet", ".npz"))
     from maskjax import features_file
 
     run = open_run(args)

@@ -8,7 +8,7 @@ Prints what the format cannot hold, and the lines of PyTorch that load the file.
 
 import argparse
 
-from maskjax.cli.run_arguments import add_run_arguments, open_run
+from maskjax.cli.run_arguments import add_run_arguments, check_out, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Writes the file and prints the report."""
+    check_out(args.out, (".safetensors", ".npz"))
     import jax
 
     from maskjax import build

@@ -1,12 +1,14 @@
 """Draw original, masked, prediction and pasted for your own images.
 
-maskjax reconstruct --workdir=runs/demo --images cat.jpg dog.png --out=sheet.png
+  maskjax reconstruct --workdir=runs/demo --images cat.jpg dog.png --out=sheet.png
+
+Images are resized and centre-cropped as in evaluation; --seed draws other masks.
 """
 
 import argparse
 import pathlib
 
-from maskjax.cli.run_arguments import add_run_arguments, open_run
+from maskjax.cli.run_arguments import add_run_arguments, check_out, open_run
 from maskjax.errors import UserError
 
 
@@ -20,9 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace):
     """Reads the images, predicts, writes the sheet."""
-    out = pathlib.Path(args.out)
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out={args.out}: the name must end in .png")
+    out = check_out(args.out, (".png", ".PNG"))
     missing = [name for name in args.images if not pathlib.Path(name).is_file()]
     if missing:
         raise UserError(f"--images: no such file: {', '.join(missing)}")

@@ -1,6 +1,11 @@
 """The arguments of every command that opens a finished run."""
 
 import argparse
+import os
+import pathlib
+from collections.abc import Sequence
+
+from maskjax.errors import UserError
 
 
 def add_run_arguments(parser: argparse.ArgumentParser):
@@ -19,3 +24,20 @@ def open_run(args: argparse.Namespace):
 
     runtime.enable_compile_cache()
     return saved.open_run(args.workdir, step=args.step, ema=args.ema)
+
+
+def check_out(out: str, suffixes: Sequence[str]) -> pathlib.Path:
+    """The path of --out, before anything slow begins.
+
+    Raises:
+        UserError: for another suffix, or a folder that is not there or cannot be written to.
+    """
+    path = pathlib.Path(out)
+    if path.suffix not in suffixes:
+        raise UserError(f"--out={out}: the name must end in {' or '.join(suffixes)}")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"--out={out}: the folder {folder} does not exist")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--out={out}: cannot be written")
+    return path

@@ -12,6 +12,8 @@ import logging
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from maskjax.errors import UserError
+
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
@@ -46,16 +48,30 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
     from maskjax import build
     from maskjax.config import FREE_KEYS
     from maskjax.observe import run_files
+    from maskjax.session import Session, saved_steps
     from maskjax.train import runtime
-    from maskjax.session import Session
 
-    resolved = config.to_dict()
+    if not workdir:
+        raise UserError("--workdir= is empty; name the folder of the run")
+    resolved, resumed = config.to_dict(), saved_steps(workdir)
     run_files.check_same_config(workdir, resolved, FREE_KEYS)
+    if resumed and not (pathlib.Path(workdir) / run_files.CONFIG).is_file():
+        raise UserError(
+            f"--workdir={workdir}: has checkpoints but no {run_files.CONFIG}, so they may be of"
+            " another config; put it back (checkpoints/<step>/meta holds a copy) or take another"
+            " folder"
+        )
+    build.check_settings(config)
     runtime.enable_compile_cache()
     source = build.data_source(config, "train")
     build.check_example(config, source)
     parts = build.experiment(config, len(source))
     parts.check_step()
-    run_files.write_config(workdir, resolved, overrides or {})
+    if not resumed:
+        parts.check_init()
+    try:
+        run_files.write_config(workdir, resolved, overrides or {})
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
     with Session(parts, source, pathlib.Path(workdir)) as session:
         return session.train()

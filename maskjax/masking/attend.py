@@ -124,15 +124,17 @@ def gaussian_mixture(
     chex.assert_equal_shape((sigma, alpha))
     if not 1 <= len(grid) <= 3:
         raise ValueError(f"grid must have 1 to 3 axes, got {tuple(grid)}")
-    precision = 0.5 / (jnp.square(sigma.astype(jnp.float32)) + eps)
-    mixture = alpha.astype(jnp.float32)
-    for size in grid:  # a Gaussian of the distance is a product over the axes
-        squares = np.square(np.subtract.outer(np.arange(size), np.arange(size)))
-        along = jnp.exp(-precision[..., None, None] * squares)
-        mixture = mixture[..., None, None] * along.reshape(
-            *sigma.shape, *(1,) * (mixture.ndim - sigma.ndim), size, size
-        )
-    return _pairs_to_tokens(mixture.sum(0), len(grid))
+    inverse = 0.5 / (jnp.square(sigma.astype(jnp.float32)) + eps)
+    heads = sigma.shape[1:]
+    mixture = alpha.astype(jnp.float32)[..., None]
+    for size in grid[:-1]:  # a Gaussian of the distance is a product over the axes
+        along = _gaussians(inverse, size)
+        mixture = (mixture[..., None] * along[..., None, :]).reshape(*sigma.shape, -1)
+    # The sum over the kernels is a matmul, so that no array has K * N * N numbers.
+    last = _gaussians(inverse, grid[-1])
+    mixture = jnp.einsum("k...m,k...n->...mn", mixture, last, precision="highest")
+    pairs = [size for size in grid for _ in range(2)]
+    return _pairs_to_tokens(mixture.reshape(*heads, *pairs), len(grid))
 
 
 def distance_decay(grid: Sequence[int], gamma: ArrayLike, *, causal: bool = False) -> Array:
@@ -151,6 +153,12 @@ def distance_decay(grid: Sequence[int], gamma: ArrayLike, *, causal: bool = Fals
     distance = sum(jnp.abs(place[:, None] - place) for place in places)
     decay = jnp.asarray(gamma, jnp.float32)[..., None, None] ** distance
     return jnp.where(jnp.tri(len(distance), dtype=bool), decay, 0) if causal else decay
+
+
+def _gaussians(inverse: Array, size: int) -> Array:
+    """exp(-inverse * distance ** 2) of each pair on one axis: [...] -> [..., size * size]."""
+    distances = np.subtract.outer(np.arange(size), np.arange(size))
+    return jnp.exp(-inverse[..., None] * np.square(distances).ravel())
 
 
 def _pairs_to_tokens(mixture: Array, num_axes: int) -> Array:

@@ -36,7 +36,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 def hidden_counts(
     num_tokens: int, num_steps: int, schedule: Schedule = "cosine", *, strict: bool = False
 ) -> tuple[int, ...]:
-    """How many tokens are still masked after each step: floor(N * schedule((i + 1) / S)), at last 0.
+    """How many tokens are still masked after step i: floor(N * schedule((i + 1) / S)), at last 0.
 
     Args:
         num_tokens: N, all masked before the first step.
@@ -78,8 +78,8 @@ def score(
 ) -> Array:
     """Confidence in sampled tokens: their log-probability, plus temperature times Gumbel noise.
 
-    ENAT anneals the temperature: temperature at the start times 1 - (i + 1) / S. The log-probability
-    is the guided one, but without the sampling temperature.
+    ENAT anneals the temperature: that of the start times 1 - (i + 1) / S. The log-probability is
+    the guided one, but without the sampling temperature.
 
     Args:
         noise_or_key: one typed PRNG key, or standard Gumbel noise float[..., N].

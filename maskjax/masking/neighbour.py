@@ -49,7 +49,7 @@ def neighbour_fill(
         number = sum_in_window(known[..., None].astype(jnp.float32), BOX)
         mean = sum_in_window(filled, BOX) / (number + eps)
         filled = jnp.where(known[..., None], filled, mean)
-        known = out_valid(known, BOX, "any")
+        known = number[..., 0] > 0
     return jnp.where(valid[..., None], x, filled.astype(x.dtype)), known
 
 

@@ -14,6 +14,7 @@ from jax import Array
 from maskjax.masking.noise import noise_of
 
 Color = Literal["white", "red", "blue", "green", "purple"]
+Edges = Literal["wrap", "crop"]
 # Widths of the blurs in patches; documented defaults, no source gives the official ones.
 SIGMAS = {"white": (), "red": (1.5,), "blue": (1.5,), "green": (0.7, 2.0), "purple": (0.7, 2.0)}
 TRUNCATE = 4.0  # standard deviations after which the kernels end
@@ -53,7 +54,7 @@ def filter_noise(
     color: Color,
     sigmas: Sequence[float] | None = None,
     *,
-    edges: Literal["wrap", "crop"] = "wrap",
+    edges: Edges = "wrap",
 ) -> Array:
     """White noise -> coloured noise, alike everywhere, the edges too.
 
@@ -72,7 +73,7 @@ def filter_noise(
         ValueError: for an unknown color, unfit sigmas, or noise that cropping leaves empty.
     """
     white = jnp.asarray(white, jnp.float32)
-    margin = margin_of(color, sigmas) if edges == "crop" else 0
+    margin = margin_of(color, sigmas, edges)
     sides = [side - 2 * margin for side in white.shape[-2:]]
     if min(sides) < 1:
         raise ValueError(f"noise {white.shape[-2:]} is too small to crop {margin} cells on a side")
@@ -84,13 +85,16 @@ def filter_noise(
     return _combine(color, inner, blurred)
 
 
-def margin_of(color: Color, sigmas: Sequence[float] | None = None) -> int:
-    """How many cells the widest blur reaches.
+def margin_of(color: Color, sigmas: Sequence[float] | None = None, edges: Edges = "crop") -> int:
+    """How many cells `filter_noise` takes off each side: those that the widest blur reaches.
 
     Raises:
-        ValueError: for an unknown color or unfit sigmas.
+        ValueError: for an unknown color, unfit sigmas, or unknown edges.
     """
-    return max((_radius(sigma) for sigma in _widths(color, sigmas)), default=0)
+    if edges not in ("wrap", "crop"):
+        raise ValueError(f"edges must be 'wrap' or 'crop', got {edges!r}")
+    reach = max((_radius(sigma) for sigma in _widths(color, sigmas)), default=0)
+    return reach if edges == "crop" else 0
 
 
 def radial_power(noise: Array, bins: int = 8) -> Array:

@@ -87,7 +87,8 @@ def progressive(
     """Drops the most redundant tokens at several points; each point looks at its own features.
 
     The part of the split that is visible survives all points. The others lie behind it, those that
-    went last first, so the tokens that are active after point p are a slice: `active_ids`.
+    went last first, so the tokens that are active after point p are a slice: `active_ids`. A
+    network that takes its tokens in this order drops them by slicing: x[: num_keep[p]].
 
     Args:
         features: for each of the P points, float[N, D] of all tokens (a teacher's, in depth).

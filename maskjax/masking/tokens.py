@@ -1,4 +1,4 @@
-"""Gather, scatter and restore tokens by id; gradients are those of the plain formulation."""
+"""Gather, scatter, restore and fill tokens by id; gradients are those of the plain formulation."""
 
 from typing import Literal
 
@@ -75,3 +75,43 @@ def restore(x: Array, split: TokenSplit) -> Array:
     """
     chex.assert_axis_dimension(x, -2, split.num_tokens)
     return gather(x, split.inverse())
+
+
+def fill(x: Array, split: TokenSplit, mask_token: Array) -> Array:
+    """All tokens in raster order: the visible ones, and the mask token at every hidden place.
+
+    The input of MAE's decoder as the official code builds it. A decoder that takes the shuffled
+    order (`split.ids`) needs no sort: concatenate the visible tokens and mask tokens.
+
+    Args:
+        x: [..., K, D], the visible tokens in the order of `split.visible_ids`.
+        split: how the tokens were split; ids int32[..., N].
+        mask_token: [D], or [..., N - K, D] for a token of its own at each hidden place, in the
+            order of `split.hidden_ids`.
+
+    Returns:
+        [..., N, D]. Costs one more sort.
+
+    Raises:
+        AssertionError: if `x` does not have K tokens.
+    """
+    chex.assert_axis_dimension(x, -2, split.num_visible)
+    shape = (*x.shape[:-2], split.num_hidden, x.shape[-1])
+    hidden = jnp.broadcast_to(mask_token.astype(x.dtype), shape)
+    return restore(jnp.concatenate([x, hidden], -2), split)
+
+
+def replace(x: Array, hidden: Array, mask_token: Array) -> Array:
+    """The mask token in the place of every hidden token, as in SimMIM and BEiT.
+
+    Args:
+        x: [..., N, D].
+        hidden: bool[..., N], True = replaced.
+        mask_token: [D], or anything that broadcasts to `x`.
+
+    Raises:
+        AssertionError: if the leading dimensions differ.
+    """
+    chex.assert_type(hidden, bool)
+    chex.assert_equal_shape_prefix((x, hidden), hidden.ndim)
+    return jnp.where(hidden[..., None], mask_token.astype(x.dtype), x)

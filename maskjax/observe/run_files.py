@@ -45,7 +45,10 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     path = pathlib.Path(workdir) / CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir}: no {CONFIG} there, so it is not the folder of a run")
-    return read_json(path)
+    config = read_json(path)
+    if not isinstance(config, dict) or "method" not in config:
+        raise UserError(f"{path}: is not the config of a run; checkpoints/<step>/meta holds a copy")
+    return config
 
 
 def check_same_config(

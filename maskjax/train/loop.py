@@ -44,7 +44,8 @@ class Hooks:
     Attributes:
         log: (done, metrics as floats).
         evaluate: (done, state).
-        save: (done, state); must be done with the arrays, or have copied them, on return.
+        save: (done, state, metrics as floats); must be done with the arrays, or have copied them,
+            on return.
         stop: asked after each step; True ends the loop after a save.
     """
 
@@ -104,7 +105,7 @@ def run_loop(
         if hooks.evaluate.due(done, last):
             hooks.evaluate.call(done, state)
         if save:
-            hooks.save.call(done, state)
+            hooks.save.call(done, state, values)
         if stop:
             break
     return state
@@ -114,7 +115,8 @@ def _check_finite(done: int, metrics: Metrics):
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise NonFiniteLossError(
-            f"step {done}: {', '.join(broken)} is not finite. Nothing of it was saved: lower"
-            " config.optim.base_lr, set config.optim.clip_norm, or use config.model.dtype=float32,"
-            " and start again from the last checkpoint"
+            f"step {done}: not finite: {', '.join(broken)}. The checkpoints are from before that."
+            " Train in another --workdir with a lower config.optim.lr or base_lr, with"
+            " config.optim.clip_norm, or config.model.dtype=float32; the last checkpoint, exported,"
+            " can be its config.init_from"
         )

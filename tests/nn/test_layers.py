@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from maskjax.nn.attention import Attention
 from maskjax.nn.block import Block, Mlp
@@ -22,10 +23,13 @@ def tokens(seed=0):
 
 def perturbed(module, *args, **kwargs):
     """Parameters of a module with nothing left at 0 or 1."""
-    params = module.init(jax.random.key(0), *args, **kwargs)["params"]
-    rng = np.random.default_rng(1)
-    shift = lambda p: np.asarray(p + 0.3 * rng.normal(size=p.shape), np.float32)  # noqa: E731
-    return jax.tree.map(shift, params)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *args, **kwargs)
+    return jax.tree.map(np.asarray, tiny.filled(shapes["params"]))
+
+
+def apply(module, params, *args, **kwargs):
+    """`module.apply`, compiled at once."""
+    return jax.jit(lambda p, a, k: module.apply({"params": p}, *a, **k))(params, args, kwargs)
 
 
 def layer_norm(p, x, eps=1e-6):
@@ -70,23 +74,23 @@ def test_dense_over_several_axes():
     module = Dense((5, 6), 2)
     params = perturbed(module, x)
     assert params["kernel"].shape == (2, 4, 5, 6)
-    out = module.apply({"params": params}, x)
+    out = apply(module, params, x)
     close(out, np.einsum("bij,ijkl->bkl", x, params["kernel"]) + params["bias"])
-    assert set(Dense(3, use_bias=False).init(jax.random.key(0), x)["params"]) == {"kernel"}
+    assert set(perturbed(Dense(3, use_bias=False), x)) == {"kernel"}
 
 
 @pytest.mark.parametrize("eps", [1e-6, 1e-2])
 def test_layer_norm(eps):
     module, x = LayerNorm(eps), tokens() + 100
     params = perturbed(module, x)
-    close(module.apply({"params": params}, x), layer_norm(params, x, eps), 1e-4)
+    close(apply(module, params, x), layer_norm(params, x, eps), 1e-4)
 
 
 def test_layer_norm_of_bfloat16_has_float32_statistics():
     x = jnp.asarray(tokens() + 50, jnp.bfloat16)
     module = LayerNorm(dtype=jnp.bfloat16)
     params = perturbed(module, x)
-    out = module.apply({"params": params}, x)
+    out = apply(module, params, x)
     assert out.dtype == jnp.bfloat16
     close(out.astype(jnp.float32), layer_norm(params, np.asarray(x, np.float32)), 1e-2)
 
@@ -94,7 +98,7 @@ def test_layer_norm_of_bfloat16_has_float32_statistics():
 def test_mlp():
     module, x = Mlp(12), tokens()
     params = perturbed(module, x)
-    close(module.apply({"params": params}, x), mlp(params, x))
+    close(apply(module, params, x), mlp(params, x))
 
 
 @pytest.mark.parametrize("masked", ["no", "shared", "per example"])
@@ -106,7 +110,7 @@ def test_attention(masked):
         allow = RNG.uniform(size=(B if masked == "per example" else 1, 1, N, N)) < 0.6
         allow |= np.eye(N, dtype=bool)
     bias = RNG.normal(size=(1, 1, N, N)).astype(np.float32)
-    out, seen = module.apply({"params": params}, x, allow=allow, bias=bias)
+    out, seen = apply(module, params, x, allow=allow, bias=bias)
     plain = None if allow is None else allow[:, 0]
     expected, weights = attention(params, x, plain, bias[:, 0])
     close(out, expected)
@@ -132,12 +136,12 @@ def test_fused_attention_equals_einsum(rank, gradient):
     def run(implementation):
         def loss(params, x):
             module = Attention(HEADS, implementation=implementation)
-            out, _ = module.apply({"params": params}, x, allow=allow)
+            out, _ = apply(module, params, x, allow=allow)
             return jnp.sin(out).sum(), out
 
         if gradient:
-            return jax.grad(loss, (0, 1), has_aux=True)(params, x)[0]
-        return loss(params, x)[1]
+            return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)[0]
+        return jax.jit(loss)(params, x)[1]
 
     jax.tree.map(lambda a, b: close(a, b, 1e-5), run("xla"), run("einsum"))
 
@@ -148,15 +152,15 @@ def test_a_query_that_may_attend_to_nothing_gives_no_nan(implementation):
     params = perturbed(module, x)
     allow = np.ones((1, 1, N, N), bool)
     allow[..., 2, :] = False
-    loss = lambda x: module.apply({"params": params}, x, allow=allow)[0].sum()  # noqa: E731
-    value, gradient = jax.value_and_grad(loss)(x)
+    loss = lambda x: apply(module, params, x, allow=allow)[0].sum()  # noqa: E731
+    value, gradient = jax.jit(jax.value_and_grad(loss))(x)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
 
 def test_biases_are_optional():
     module = Attention(HEADS, qkv_bias=False, out_bias=False)
-    params = module.init(jax.random.key(0), tokens())["params"]
+    params = jax.eval_shape(module.init, jax.random.key(0), tokens())["params"]
     assert params.keys() == {"query", "key", "value", "out"}
     assert all(set(leaf) == {"kernel"} for leaf in params.values())
 
@@ -170,13 +174,13 @@ def test_block():
     module, x = Block(HEADS, mlp_hidden=12), tokens()
     params = perturbed(module, x)
     assert params["mlp"]["fc1"]["kernel"].shape == (D, 12)
-    out, seen = module.apply({"params": params}, x)
+    out, seen = apply(module, params, x)
     middle = x + attention(params["attn"], layer_norm(params["norm1"], x))[0]
     expected = middle + mlp(params["mlp"], layer_norm(params["norm2"], middle))
     close(out, expected, 1e-4)
     np.testing.assert_array_equal(seen["block"], out)
     scale = np.array([[0.0, 2.0], [1.0, 0.0]], np.float32)  # branch, example
-    out, _ = module.apply({"params": params}, x, scale)
+    out, _ = apply(module, params, x, scale)
     branch = attention(params["attn"], layer_norm(params["norm1"], x))[0]
     middle = x + branch * scale[0][:, None, None]
     branch = mlp(params["mlp"], layer_norm(params["norm2"], middle))
@@ -186,14 +190,14 @@ def test_block():
 def test_bfloat16_has_float32_parameters_scores_and_softmax():
     module = Block(HEADS, 16, dtype=jnp.bfloat16)
     x = jnp.asarray(tokens(), jnp.bfloat16)
-    params = module.init(jax.random.key(0), x)["params"]
+    params = perturbed(module, x)
     assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    out, seen = module.apply({"params": params}, x)
+    out, seen = apply(module, params, x)
     assert out.dtype == jnp.bfloat16
     assert seen["query"].dtype == jnp.bfloat16
     assert seen["attention"].dtype == jnp.float32
     np.testing.assert_allclose(seen["attention"].sum(-1), 1, rtol=1e-5)
-    full, _ = Block(HEADS, 16).apply({"params": params}, x.astype(jnp.float32))
+    full, _ = apply(Block(HEADS, 16), params, x.astype(jnp.float32))
     assert np.abs(out.astype(jnp.float32) - full).max() < 0.02 * np.abs(full).max()
 
 

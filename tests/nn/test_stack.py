@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from maskjax.nn.block import Block
 from maskjax.nn.stack import Stack
@@ -23,18 +24,24 @@ def stack(scan=False, remat="none", drop_path=0.0):
 
 @pytest.fixture(scope="module")
 def params():
-    return stack().init(jax.random.key(0), DIM)
+    return jax.jit(lambda key: stack().init(key, DIM))(jax.random.key(0))
 
 
-def layer(params, index):
-    return jax.tree.map(lambda p: p[index], params)
+def run(model, params, x, taps=(), **inputs):
+    """The stack, compiled at once."""
+    return jax.jit(lambda p, x, i: model(p, x, taps=taps, **i))(params, x, inputs)
 
 
-def one_by_one(params, x, scales=(None,) * DEPTH):
-    """The blocks applied one after the other."""
+@jax.jit
+def one_block(params, index, x, scale):
+    return BLOCK.apply({"params": jax.tree.map(lambda p: p[index], params)}, x, scale)[0]
+
+
+def one_by_one(params, x, scales=(1.0,) * DEPTH):
+    """The blocks applied one after the other; scales [2, B] or one number per layer."""
     outputs = []
-    for index in range(DEPTH):
-        x, _ = BLOCK.apply({"params": layer(params, index)}, x, scales[index])
+    for index, scale in enumerate(scales):
+        x = one_block(params, index, x, np.broadcast_to(np.float32(scale), (2, len(x))))
         outputs.append(x)
     return outputs
 
@@ -64,15 +71,15 @@ def test_scan_and_remat_change_neither_outputs_nor_gradients(params, reference, 
 
 
 def test_scan_and_remat_change_no_parameter(params):
-    for scan, remat in VARIANTS:
-        other = stack(scan, remat).init(jax.random.key(0), DIM)
+    for scan, remat in ((True, "none"), (False, "full")):
+        other = jax.jit(lambda key: stack(scan, remat).init(key, DIM))(jax.random.key(0))  # noqa: B023
         jax.tree.map(np.testing.assert_array_equal, other, params)
 
 
 def test_scan_is_a_loop_and_unrolled_is_none(params):
-    run = lambda scan: jax.jit(stack(scan).__call__).lower(params, X).compile().as_text()  # noqa: E731
-    assert " while(" in run(True)
-    assert " while(" not in run(False)
+    text = lambda scan: jax.jit(stack(scan).__call__).lower(params, X).compile().as_text()  # noqa: E731
+    assert " while(" in text(True)
+    assert " while(" not in text(False)
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -88,7 +95,7 @@ def test_remat_keeps_less_for_the_backward_pass(params, scan):
 def test_equals_the_blocks_one_after_the_other(params):
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {DEPTH}
     outputs = one_by_one(params, X)
-    out, seen = stack()(params, X, taps=("block", "block/1", "block/-1", "query", "key/0"))
+    out, seen = run(stack(), params, X, taps=("block", "block/1", "block/-1", "query", "key/0"))
     np.testing.assert_allclose(out, outputs[-1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(seen["block"], np.stack(outputs), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(seen["block/1"], seen["block"][1])
@@ -99,7 +106,7 @@ def test_equals_the_blocks_one_after_the_other(params):
 
 
 def test_no_taps_cost_nothing(params):
-    assert stack()(params, X)[1] == {}
+    assert jax.eval_shape(stack(), params, X)[1] == {}
 
 
 def test_layers_start_differently(params):
@@ -109,12 +116,12 @@ def test_layers_start_differently(params):
 
 def test_allow_holds_in_every_layer(params):
     allow = np.tril(np.ones((5, 5), bool))[None, None]
-    _, seen = stack()(params, X, taps=("attention",), allow=allow)
+    _, seen = run(stack(), params, X, taps=("attention",), allow=allow)
     assert not np.asarray(seen["attention"])[..., ~allow[0, 0]].any()
     # A causal mask: what comes later cannot matter.
     changed = X.copy()
     changed[:, 3:] += 1
-    out, other = (stack()(params, x, allow=allow)[0] for x in (X, changed))
+    out, other = (run(stack(), params, x, allow=allow)[0] for x in (X, changed))
     np.testing.assert_array_equal(out[:, :3], other[:, :3])
     assert not np.isclose(out[:, 3:], other[:, 3:]).all()
 
@@ -123,10 +130,9 @@ def test_drop_path_rates_grow_from_zero_to_the_last_block(params):
     rates = np.array([0, 0.2, 0.4])
     for noise in (0.0, 0.1, 0.3, 0.39, 0.5):
         keep = np.where(noise < rates, 0, 1 / (1 - rates)).astype(np.float32)
-        scales = [np.full((2, 4), scale, np.float32) for scale in keep]
         full = np.full((4, DEPTH, 2), noise, np.float32)
-        out, _ = stack(drop_path=0.4)(params, X, drop_noise=full)
-        np.testing.assert_allclose(out, one_by_one(params, X, scales)[-1], rtol=1e-5, atol=1e-5)
+        out, _ = run(stack(drop_path=0.4), params, X, drop_noise=full)
+        np.testing.assert_allclose(out, one_by_one(params, X, keep)[-1], rtol=1e-5, atol=1e-5)
 
 
 def test_each_example_and_branch_has_its_own_noise(params):
@@ -135,34 +141,34 @@ def test_each_example_and_branch_has_its_own_noise(params):
     full = one_by_one(params, X)
     scales = [np.ones((2, 4), np.float32) / (1 - rate) for rate in (0, 0.2, 0.4)]
     scales[2][0, 1] = 0
-    out, _ = stack(drop_path=0.4)(params, X, drop_noise=noise)
+    out, _ = run(stack(drop_path=0.4), params, X, drop_noise=noise)
     np.testing.assert_allclose(out, one_by_one(params, X, scales)[-1], rtol=1e-5, atol=1e-5)
     assert not np.isclose(out, full[-1]).all()
 
 
 def test_rate_zero_or_no_noise_is_the_identity(params):
-    plain, _ = stack()(params, X)
+    plain, _ = run(stack(), params, X)
     for model, noise in ((stack(), NOISE), (stack(drop_path=0.9), None)):
-        out, _ = model(params, X, drop_noise=noise)
+        out, _ = run(model, params, X, drop_noise=noise)
         np.testing.assert_allclose(out, plain, rtol=1e-6, atol=1e-6)
 
 
 def test_drop_path_keeps_the_expectation():
     """With the MLP silenced each block adds one branch; over many examples its mean stays."""
     model = Stack(BLOCK, 2, False, drop_path=0.5)
-    params = model.init(jax.random.key(0), DIM)
+    params = tiny.filled(jax.eval_shape(lambda key: model.init(key, DIM), jax.random.key(0)))
     params["mlp"]["fc2"]["kernel"] *= 0
     x = np.broadcast_to(X[:1, :2], (4000, 2, DIM))
     noise = jax.random.uniform(jax.random.key(1), (4000, 2, 2))
-    out, _ = jax.jit(model.__call__)(params, x, drop_noise=noise)
-    plain, _ = model(params, x[:1])
+    out, _ = run(model, params, x, drop_noise=noise)
+    plain, _ = run(model, params, x[:1])
     np.testing.assert_allclose(out.mean(0), plain[0], atol=0.05 * np.abs(plain[0] - x[0]).max())
 
 
 @pytest.mark.parametrize("tap", ["input", "blocks", "block/3", "block/-4"])
 def test_unknown_taps(params, tap):
     with pytest.raises(ValueError, match=r"unknown tap|the stack has layers 0\.\.2"):
-        stack()(params, X, taps=(tap,))
+        run(stack(), params, X, taps=(tap,))
 
 
 def test_unknown_remat(params):

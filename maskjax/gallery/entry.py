@@ -1,0 +1,114 @@
+"""One drawing of the gallery: the text of a call, which is what is run, and how to show it."""
+
+import ast
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from maskjax.gallery.scene import GRID, Scene
+from maskjax.gallery.shows import Picture
+
+
+def visible_of(ratio: float) -> int:
+    """Visible ones of 196 tokens at a hidden share, as MAE counts them."""
+    from maskjax.masking import count_visible
+
+    return count_visible(math.prod(GRID), ratio)
+
+
+def hidden_tokens(split: Any) -> Any:
+    """A TokenSplit of the photograph -> bool[14, 14]."""
+    return split.hidden().reshape(GRID)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A drawing.
+
+    Attributes:
+        family: heading under which it stands.
+        title: what it is.
+        source: where the law comes from.
+        imports: import statements of the code.
+        code: Python; its last line is an expression, the call. {visible}, {hidden} stand for
+            numbers of tokens, {ratio} and {clear} for the hidden share and 1 - it.
+        show: (result as numpy arrays, scene, seed) -> Picture.
+        count: hidden share -> what {visible} stands for.
+        ratio: hidden share on the sheet.
+        hidden: result -> bool[rows, columns] for the coverage map; None without one.
+        matrix: result -> float[Q, K] in 0..1 that is drawn small beside; None without one.
+        num_keys: keys of the coverage map.
+    """
+
+    family: str
+    title: str
+    source: str
+    imports: str
+    code: str
+    show: Callable[[Any, Scene, int], Picture]
+    count: Callable[[float], int] = visible_of
+    ratio: float = 0.75
+    hidden: Callable[[Any], Any] | None = None
+    matrix: Callable[[Any], Any] | None = None
+    num_keys: int = 2048
+
+    def text(self, ratio: float) -> str:
+        """The code at a hidden share, without the imports."""
+        visible, num_tokens = self.count(ratio), math.prod(GRID)
+        numbers = {"visible": visible, "hidden": num_tokens - visible, "ratio": ratio}
+        return self.code.format(**numbers, clear=round(1 - ratio, 2))
+
+    def call(self, ratio: float) -> str:
+        """The last expression of the code alone."""
+        text = self.text(ratio)
+        return ast.get_source_segment(text, ast.parse(text).body[-1]) or text
+
+    @property
+    def random(self) -> bool:
+        """Whether the code uses the key."""
+        return re.search(r"\bkey\b", self.code) is not None
+
+    def function(self, ratio: float, scene: Scene) -> Callable[[Any], Any]:
+        """key -> result: runs the very text that is shown."""
+        import jax
+        import jax.numpy as jnp
+
+        text = f"{self.imports}\n{self.text(ratio)}"
+        names = jax.tree.map(jnp.asarray, scene.names)
+        return lambda key: run(text, {**names, "key": key})
+
+
+def run(text: str, names: Mapping[str, Any]) -> Any:
+    """Runs Python text and returns the value of its last line, an expression."""
+    *body, last = ast.parse(text).body
+    if not isinstance(last, ast.Expr):
+        raise ValueError(f"the last line of a gallery entry must be an expression:\n{text}")
+    space = dict(names)
+    exec(compile(ast.Module(body, []), "<gallery>", "exec"), space)
+    return eval(compile(ast.Expression(last.value), "<gallery>", "eval"), space)
+
+
+def sample(
+    entry: Entry, ratios: Sequence[float], scene: Scene, seeds: Sequence[int]
+) -> dict[str, list[Any]]:
+    """What the code gives, as numpy arrays: {text: results for `jax.random.key(seed)`}.
+
+    Ratios whose text is the same share an entry.
+    """
+    import jax
+
+    at = {entry.text(ratio): ratio for ratio in ratios}
+    fns = {text: entry.function(ratio, scene) for text, ratio in at.items()}
+    if not entry.random:
+        found = {text: jax.tree.map(np.asarray, fn(None)) for text, fn in fns.items()}
+        return {text: [result] * len(seeds) for text, result in found.items()}
+    keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
+    # One program for all ratios: they have nearly everything in common.
+    batch = jax.jit(lambda keys: {text: jax.vmap(fn)(keys) for text, fn in fns.items()})(keys)
+    batch = jax.tree.map(np.asarray, batch)
+    one = lambda result, i: jax.tree.map(lambda leaf: leaf[i], result)  # noqa: E731
+    return {text: [one(r, i) for i in range(len(seeds))] for text, r in batch.items()}

@@ -1,0 +1,199 @@
+"""Pixel holes for inpainting: boxes and free-form strokes, bool[H, W] with True = hole.
+
+To hide the tokens that a hole touches, exactly K of them visible:
+`from_hidden(patches.from_pixels(hole, patch), num_visible=K)`.
+"""
+
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from maskjax.masking import boxes
+from maskjax.masking.noise import is_key, noise_of
+
+Range = float | tuple[float, float]
+# The pieces of a stroke leave its direction by this angle, give or take (radians).
+TURN, TURN_RANGE = 2 * math.pi / 5, 2 * math.pi / 15
+FAR = 3e38
+
+
+class StrokeNoise(NamedTuple):
+    """What `irregular` consumes, uniform in [0, 1).
+
+    Attributes:
+        area: float[], the share of the image.
+        number: float[], how many strokes.
+        strokes: float[S, 4], one a row: row and column of its start, its direction, its width.
+        turns: float[S, V, 2], angle and length of each of its V pieces.
+    """
+
+    area: Array
+    number: Array
+    strokes: Array
+    turns: Array
+
+
+def box(
+    noise_or_key: Array,
+    size: tuple[int, int],
+    *,
+    area: Range = (0.1, 0.4),
+    aspect: tuple[float, float] = (0.5, 2.0),
+    num_boxes: int = 1,
+    centred: bool = False,
+) -> Array:
+    """Rectangular holes of random area, aspect ratio and place; every place inside alike.
+
+    Each box has its drawn area to within half a row; boxes may overlap.
+
+    Args:
+        noise_or_key: one typed PRNG key, or noise float[num_boxes, 4]: area, aspect, top, left.
+        size: (H, W) in pixels.
+        area: share of the image per box, in (0, 1]; one number or the range of a uniform draw.
+        aspect: range of height / width, drawn uniformly in its logarithm; gives way where the area
+            would not fit.
+        num_boxes: how many.
+        centred: whether the boxes stand in the middle of the image instead.
+
+    Returns:
+        bool[H, W], True = hole.
+
+    Raises:
+        ValueError: if an option is outside its range.
+    """
+    low, high = _area_range(area)
+    if num_boxes < 1 or not 0 < aspect[0] <= aspect[1]:
+        found = f"got num_boxes={num_boxes}, aspect={aspect}"
+        raise ValueError(f"at least one box and 0 < lowest <= highest aspect are needed; {found}")
+    noise = noise_of(noise_or_key, (num_boxes, 4))
+    chex.assert_rank(noise, 2)
+    wanted = (low + (high - low) * noise[:, 0]) * math.prod(size)
+    ratio = aspect[0] * (aspect[1] / aspect[0]) ** noise[:, 1]
+    # So high that it is at most as wide as the image, and so low that it is at least one wide.
+    lowest, highest = jnp.ceil(wanted / size[1]), jnp.minimum(jnp.floor(wanted), size[0])
+    height = jnp.maximum(jnp.clip(jnp.round(jnp.sqrt(wanted * ratio)), lowest, highest), 1)
+    width = jnp.clip(jnp.round(wanted / height), 1, size[1])
+    sides = jnp.stack([height, width], -1)
+    free = jnp.asarray(size) - sides
+    start = jnp.minimum(jnp.floor(noise[:, 2:] * (free + 1)), free)
+    if centred:
+        start = jnp.floor(free / 2)
+    return boxes.to_mask(jnp.concatenate([start, start + sides], -1), size).any(0)
+
+
+def irregular(
+    noise_or_key: StrokeNoise | Array,
+    size: tuple[int, int],
+    *,
+    area: Range = (0.1, 0.5),
+    num_strokes: tuple[int, int] = (2, 8),
+    num_turns: int = 6,
+    width: tuple[float, float] = (0.05, 0.15),
+) -> Array:
+    """Free-form holes: zigzag brush strokes, of exactly the drawn area.
+
+    After the free-form masks of Yu et al. 2019 ("Free-Form Image Inpainting with Gated
+    Convolution"), a reconstruction: a stroke starts anywhere and has pieces of mean length 1/8 of
+    the diagonal that leave its direction by 2 pi / 5, give or take 2 pi / 15, to alternating sides
+    (these figures from memory), cut off at the border. Ours: each stroke has a random direction,
+    and widths are only relative to each other; all strokes grow together until the hole has
+    round(area * H * W) pixels. So ratio bands, in which inpainting is evaluated, are met exactly.
+
+    Args:
+        noise_or_key: one typed PRNG key, or the noise.
+        size: (H, W) in pixels.
+        area: share of the image in [0, 1]; one number or the range of a uniform draw.
+        num_strokes: smallest and largest number, drawn uniformly.
+        num_turns: V, pieces of a stroke.
+        width: range of the relative widths, drawn uniformly.
+
+    Returns:
+        bool[H, W], True = hole. Takes S * V passes over the image, one after the other.
+
+    Raises:
+        ValueError: if an option is outside its range.
+    """
+    low, high = _area_range(area)
+    if not 1 <= num_strokes[0] <= num_strokes[1] or num_turns < 1 or not 0 < width[0] <= width[1]:
+        found = f"got num_strokes={num_strokes}, num_turns={num_turns}, width={width}"
+        raise ValueError(f"ranges must be ascending, from at least 1 stroke and turn; {found}")
+    noise = noise_or_key
+    if is_key(noise):
+        shapes = ((), (), (num_strokes[1], 4), (num_strokes[1], num_turns, 2))
+        keys = jax.random.split(noise, 4)
+        noise = StrokeNoise(*(noise_of(k, s) for k, s in zip(keys, shapes, strict=True)))
+    chex.assert_shape(noise.strokes, (num_strokes[1], 4))
+    chex.assert_shape(noise.turns, (num_strokes[1], num_turns, 2))
+    number = num_strokes[0] + jnp.floor(noise.number * (num_strokes[1] - num_strokes[0] + 1))
+    radius = width[0] + (width[1] - width[0]) * noise.strokes[:, 3]
+    absent = jnp.arange(num_strokes[1]) >= number
+    field = _stroke_field(_vertices(noise, size), radius, absent, size)
+    pixels = math.prod(size)
+    count = jnp.round((low + (high - low) * noise.area) * pixels).astype(jnp.int32)
+    return smallest(field.reshape(-1), count).reshape(size)
+
+
+def smallest(x: Array, count: Array) -> Array:
+    """Marks the `count` smallest of float32[N] >= 0, exactly; ties go to the lower index: bool[N].
+
+    By bisection over the bits of the numbers, 31 passes and no sort: N may be a million pixels.
+    """
+    # Non-negative floats are ordered like their bits.
+    bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
+
+    def step(i: Array, below: Array) -> Array:
+        # The largest number that has at most `count` values strictly below it, bit by bit.
+        trial = below | (1 << (30 - i))
+        return jnp.where((bits < trial).sum(dtype=jnp.int32) <= count, trial, below)
+
+    edge = lax.fori_loop(0, 31, step, jnp.zeros((), jnp.int32))
+    inside, ties = bits < edge, bits == edge
+    missing = count - inside.sum(dtype=jnp.int32)
+    return inside | (ties & (jnp.cumsum(ties, dtype=jnp.int32) <= missing))
+
+
+def _vertices(noise: StrokeNoise, size: tuple[int, int]) -> Array:
+    """float[S, V + 1, 2]: rows and columns of the corners of the strokes, in pixels."""
+    sides = jnp.asarray(size, jnp.float32) - 1
+    turn = TURN + TURN_RANGE * (2 * noise.turns[..., 0] - 1)
+    side = 1 - 2 * (jnp.arange(turn.shape[-1]) % 2)
+    angle = 2 * math.pi * noise.strokes[:, 2, None] + side * turn
+    length = math.hypot(*size) / 4 * noise.turns[..., 1]
+    moves = length[..., None] * jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
+
+    def move(at: Array, by: Array) -> tuple[Array, Array]:
+        to = jnp.clip(at + by, 0, sides)
+        return to, to
+
+    start = noise.strokes[:, :2] * sides
+    _, path = lax.scan(move, start, jnp.swapaxes(moves, 0, 1))
+    return jnp.concatenate([start[:, None], jnp.swapaxes(path, 0, 1)], 1)
+
+
+def _stroke_field(vertices: Array, radius: Array, absent: Array, size: tuple[int, int]) -> Array:
+    """float[H, W] >= 0: distance to the nearest stroke, in its radii; absent ones do not count."""
+    rows = jnp.arange(size[0], dtype=jnp.float32)[:, None]
+    columns = jnp.arange(size[1], dtype=jnp.float32)
+
+    def nearer(field: Array, piece: tuple[Array, ...]) -> tuple[Array, None]:
+        a, b, radius, absent = piece
+        along = b - a
+        share = ((rows - a[0]) * along[0] + (columns - a[1]) * along[1]) / (along @ along + 1e-6)
+        share = jnp.clip(share, 0, 1)
+        distance = jnp.hypot(rows - a[0] - share * along[0], columns - a[1] - share * along[1])
+        return jnp.minimum(field, jnp.where(absent, FAR, distance / radius)), None
+
+    starts, ends = vertices[:, :-1].reshape(-1, 2), vertices[:, 1:].reshape(-1, 2)
+    per_piece = (jnp.repeat(x, vertices.shape[1] - 1) for x in (radius, absent))
+    return lax.scan(nearer, jnp.full(size, FAR), (starts, ends, *per_piece))[0]
+
+
+def _area_range(area: Range) -> tuple[float, float]:
+    low, high = (area, area) if isinstance(area, int | float) else area
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"area is a share of the image, 0 <= low <= high <= 1; got {area}")
+    return low, high
