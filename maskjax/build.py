@@ -219,7 +219,9 @@ def import_params(method: Method, like: Tree, path: str, allow_missing: tuple[st
     try:
         return import_weights(path, like, geometry(method), allow_missing=allow_missing)
     except UserError as error:
-        raise UserError(f"config.init_from: {error}") from error
+        # The hints name the arguments of `import_weights`; here they are entries of the config.
+        hint = str(error).replace("allow_missing=", "config.init_missing = ")
+        raise UserError(f"config.init_from: {hint}") from error
 
 
 def check_settings(config: ConfigDict):

@@ -35,14 +35,14 @@ ENTRIES = (
     _entry(
         "Gaussian mixture",
         "GMM masks (2023): factor before the softmax",
-        "sigma, alpha = jnp.array([1.0, 4.0]), jnp.array([1.0, 0.6])\n"
+        "sigma, alpha = jnp.array([1.5, 5.0]), jnp.array([1.0, 0.6])\n"
         "attend.gaussian_mixture((14, 14), sigma, alpha)",
         "import jax.numpy as jnp\nfrom maskjax.masking import attend",
     ),
     _entry(
         "distance decay",
         "RetNet (Sun et al. 2023), on a grid",
-        "attend.distance_decay((14, 14), 0.8)",
+        "attend.distance_decay((14, 14), 0.85)",
     ),
     _entry(
         "same owner",
@@ -84,15 +84,14 @@ ENTRIES = (
         FAMILY,
         "key-masked attention",
         "DesignEdit (2024): the middle is made of the rest",
-        "import jax.numpy as jnp\nfrom maskjax.masking import patchify, unpatchify\n"
+        "from maskjax.masking import patchify\n"
         "from maskjax.masking.attention_ops import key_masked_attention\n"
         "from maskjax.masking.center import center_out",
-        "tokens = patchify(x[0], (4, 4))\n"
+        "value = patchify(x[0], (4, 4))\n"
+        "query = 30 * (value - value.mean(0))\n"
         "keep = ~center_out(key, (28, 28), num_visible=4 * {visible}, max_shift=0.2).hidden()\n"
-        "query = 9 * (tokens - tokens.mean(0))\n"
-        'out = key_masked_attention(query, query, tokens, keep, mode="neg_inf")\n'
-        "unpatchify(out, (28, 28), (4, 4))[None]",
-        shows.image,
+        'key_masked_attention(query, query, value, keep, mode="neg_inf")',
+        shows.patches,
         ratio=0.25,
     ),
 )

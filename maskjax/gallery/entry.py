@@ -63,23 +63,20 @@ class Entry:
         return self.code.format(**numbers, clear=round(1 - ratio, 2))
 
     def call(self, ratio: float) -> str:
-        """The last expression of the code alone."""
+        """The last expression of the code alone, or of several the last one."""
         text = self.text(ratio)
-        return ast.get_source_segment(text, ast.parse(text).body[-1]) or text
+        node = ast.parse(text).body[-1].value
+        return ast.get_source_segment(text, node.elts[-1] if isinstance(node, ast.Tuple) else node)
 
     @property
     def random(self) -> bool:
         """Whether the code uses the key."""
         return re.search(r"\bkey\b", self.code) is not None
 
-    def function(self, ratio: float, scene: Scene) -> Callable[[Any], Any]:
-        """key -> result: runs the very text that is shown."""
-        import jax
-        import jax.numpy as jnp
-
+    def function(self, ratio: float) -> Callable[[Any, Mapping[str, Any]], Any]:
+        """(key, arrays of the scene) -> result: runs the very text that is shown."""
         text = f"{self.imports}\n{self.text(ratio)}"
-        names = jax.tree.map(jnp.asarray, scene.names)
-        return lambda key: run(text, {**names, "key": key})
+        return lambda key, names: run(text, {**names, "key": key})
 
 
 def run(text: str, names: Mapping[str, Any]) -> Any:
@@ -100,15 +97,20 @@ def sample(
     Ratios whose text is the same share an entry.
     """
     import jax
+    import jax.numpy as jnp
 
     at = {entry.text(ratio): ratio for ratio in ratios}
-    fns = {text: entry.function(ratio, scene) for text, ratio in at.items()}
+    fns = {text: entry.function(ratio) for text, ratio in at.items()}
+    names = jax.tree.map(jnp.asarray, scene.names)
     if not entry.random:
-        found = {text: jax.tree.map(np.asarray, fn(None)) for text, fn in fns.items()}
+        found = {text: jax.tree.map(np.asarray, fn(None, names)) for text, fn in fns.items()}
         return {text: [result] * len(seeds) for text, result in found.items()}
+
+    @jax.jit  # one program for all ratios, which have nearly everything in common
+    def batch(keys, names):
+        return {t: jax.vmap(lambda key, fn=fn: fn(key, names))(keys) for t, fn in fns.items()}
+
     keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
-    # One program for all ratios: they have nearly everything in common.
-    batch = jax.jit(lambda keys: {text: jax.vmap(fn)(keys) for text, fn in fns.items()})(keys)
-    batch = jax.tree.map(np.asarray, batch)
+    results = jax.tree.map(np.asarray, batch(keys, names))
     one = lambda result, i: jax.tree.map(lambda leaf: leaf[i], result)  # noqa: E731
-    return {text: [one(r, i) for i in range(len(seeds))] for text, r in batch.items()}
+    return {text: [one(r, i) for i in range(len(seeds))] for text, r in results.items()}

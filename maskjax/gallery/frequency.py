@@ -13,10 +13,13 @@ def frequency(entry: Entry, scene: Scene) -> np.ndarray:
     import jax
     import jax.numpy as jnp
 
-    fn = entry.function(entry.ratio, scene)
-    count = jax.jit(
-        lambda keys: jnp.sum(jax.vmap(lambda key: entry.hidden(fn(key)))(keys), 0, jnp.int32)
-    )
+    fn, names = entry.function(entry.ratio), jax.tree.map(jnp.asarray, scene.names)
+
+    @jax.jit
+    def count(keys, names):
+        hidden = jax.vmap(lambda key: entry.hidden(fn(key, names)))(keys)
+        return hidden.sum(0, dtype=jnp.int32)
+
     keys = jax.random.split(jax.random.key(2**31), entry.num_keys)
-    batches = np.arange(0, entry.num_keys, BATCH)
-    return sum(np.asarray(count(keys[i : i + BATCH])) for i in batches) / entry.num_keys
+    batches = range(0, entry.num_keys, BATCH)
+    return sum(np.asarray(count(keys[i : i + BATCH], names)) for i in batches) / entry.num_keys

@@ -182,3 +182,10 @@ def image(result: Any, scene: Scene, seed: int) -> Picture:
     if len(pixels) < SMALL:
         pixels = pixels.repeat(SMALL // len(pixels), 0).repeat(SMALL // len(pixels), 1)
     return Picture(image=pixels)
+
+
+def patches(result: Any, scene: Scene, seed: int) -> Picture:
+    """[784, 48], the picture in patches of 4 x 4 pixels."""
+    side = SMALL // 4
+    pixels = np.asarray(result).reshape(side, side, 4, 4, 3).transpose(0, 2, 1, 3, 4)
+    return image(pixels.reshape(1, SMALL, SMALL, 3), scene, seed)

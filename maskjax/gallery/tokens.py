@@ -105,22 +105,22 @@ SAMPLED = "from maskjax.masking.guided import sampled"
 MAPS = (
     _split(
         GUIDED,
-        "sampled, shows what stands out",
-        "MaskAlign (Xue et al. 2023)",
+        "sampled, shown",
+        "by attention: MaskAlign (Xue et al. 2023)",
         SAMPLED,
         "sampled(key, weights, num_visible={visible})",
     ),
     _split(
         GUIDED,
-        "sampled, hides what stands out",
-        "attention-guided masks",
+        "sampled, hidden",
+        "what stands out disappears",
         SAMPLED,
         'sampled(key, weights, num_visible={visible}, favour="hidden")',
     ),
     _split(
         GUIDED,
         "ranked",
-        "nothing random",
+        "the highest scores; nothing random",
         "from maskjax.masking.guided import ranked",
         'ranked(weights, num_visible={visible}, favour="hidden")',
         hidden=None,
@@ -140,13 +140,12 @@ STEPS = (
         "iterative decoding",
         "MaskGIT (2022), ENAT (2024); green: this step",
         CONFIDENCE,
+        "score = lambda i: jax.random.gumbel(jax.random.fold_in(key, i), (196,)) - 8 * weights\n"
+        "counts = confidence.hidden_counts(196, 8)[: 1 + round(7 * {clear})]\n"
         "split = confidence.all_hidden(196)\n"
-        "counts = confidence.hidden_counts(196, 8)\n"
-        "for step, count in enumerate(counts[: 1 + round({clear} * 7)]):\n"
-        "    noise = jax.random.gumbel(jax.random.fold_in(key, step), (196,))\n"
-        "    before = split\n"
-        "    split = confidence.reveal(noise - 8 * weights, before, num_hidden=count)\n"
-        "before, split",
+        "for i, count in enumerate(counts[:-1]):\n"
+        "    split = confidence.reveal(score(i), split, num_hidden=count)\n"
+        "split, confidence.reveal(score(8), split, num_hidden=counts[-1])",
         show=shows.revealed_in_turn,
         hidden=lambda pair: hidden_tokens(pair[1]),
         ratio=0.5,
@@ -157,7 +156,8 @@ STEPS = (
         "ENAT (Ni et al. 2024); orange: the step before",
         CONFIDENCE,
         "hidden = confidence.hide(key, 196, {hidden})\n"
-        "hidden, confidence.hide_more(jax.random.fold_in(key, 1), hidden, 30)",
+        "other = jax.random.fold_in(key, 1)\n"
+        "hidden, confidence.hide_more(other, hidden, 30)",
         show=shows.hidden_in_turn,
         hidden=lambda pair: pair[0].reshape(GRID),
         ratio=0.6,
@@ -227,7 +227,7 @@ MANY = (
     ),
     Entry(
         SEVERAL,
-        "shares over modalities",
+        "modalities",
         "MultiMAE (Bachmann et al. 2022)",
         "from maskjax.masking.modalities import dirichlet",
         "dirichlet(key, (196, 196, 196, 196), num_visible={visible})",
@@ -237,7 +237,7 @@ MANY = (
     ),
     Entry(
         SEVERAL,
-        "images mixed by token",
+        "mixed images",
         "MixedAE (Chen et al. 2023)",
         "from maskjax.masking.mixing import groups_mix",
         "groups_mix(key, (14, 14), num_images=4)",

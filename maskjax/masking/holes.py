@@ -99,7 +99,7 @@ def irregular(
     After the free-form masks of Yu et al. 2019 ("Free-Form Image Inpainting with Gated
     Convolution"), a reconstruction: a stroke starts anywhere and has pieces of mean length 1/8 of
     the diagonal that leave its direction by 2 pi / 5, give or take 2 pi / 15, to alternating sides
-    (these figures from memory), cut off at the border. Ours: each stroke has a random direction,
+    (these figures from memory). Ours: each stroke has a random direction, is mirrored at the border,
     and widths are only relative to each other; all strokes grow together until the hole has
     round(area * H * W) pixels. So ratio bands, in which inpainting is evaluated, are met exactly.
 
@@ -166,7 +166,8 @@ def _vertices(noise: StrokeNoise, size: tuple[int, int]) -> Array:
     moves = length[..., None] * jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
 
     def move(at: Array, by: Array) -> tuple[Array, Array]:
-        to = jnp.clip(at + by, 0, sides)
+        # Mirrored at the border; what is longer than the image is cut off.
+        to = jnp.clip(sides - jnp.abs(sides - jnp.abs(at + by)), 0, sides)
         return to, to
 
     start = noise.strokes[:, :2] * sides

@@ -34,28 +34,34 @@ def keep_counts(num_tokens: int, mask_ratio: float, num_points: int = 3) -> tupl
 
 
 def redundancy(
-    features: Array, *, noise_or_key: Array | None = None, num_anchors: int | None = None
+    features: Array,
+    active: Array | None = None,
+    *,
+    noise_or_key: Array | None = None,
+    num_anchors: int | None = None,
 ) -> Array:
-    """How alike each token is to the others: its mean cosine similarity to all of them.
+    """How alike each token is to the others: its mean cosine similarity to all that are active.
 
     Args:
-        features: float[..., K, D], patch tokens without the class token.
-        noise_or_key: for anchors: one typed PRNG key, or noise float[..., K]; the tokens with the
-            smallest noise are the anchors.
-        num_anchors: A in 2..K compares with a random subset of this size only; None with all.
+        features: float[..., N, D], patch tokens without the class token.
+        active: bool[..., N], which tokens it is compared with; None for all.
+        noise_or_key: for anchors: one typed PRNG key, or noise float[..., N]; the active tokens
+            with the smallest noise are the anchors.
+        num_anchors: A in 2..N compares with a random subset of this size only; None with all.
 
     Returns:
-        float32[..., K] in [-1, 1]; no gradient.
+        float32[..., N] in [-1, 1], for all tokens; no gradient.
 
     Raises:
-        ValueError: for anchors without noise, or A outside 2..K.
+        ValueError: for anchors without noise, or A outside 2..N.
     """
     features = jax.lax.stop_gradient(features.astype(jnp.float32))
+    active = jnp.ones(features.shape[:-1], bool) if active is None else active
+    anchors = _anchors(active, noise_or_key, num_anchors)
     length = jnp.linalg.norm(features, axis=-1, keepdims=True)
     unit = features / jnp.maximum(length, 1e-12)
-    anchors = _anchors(features.shape[:-1], noise_or_key, num_anchors)
+    # The sum of the cosines is one product with the sum of the anchors: no N x N matrix.
     total = jnp.sum(unit * anchors[..., None], -2, keepdims=True)
-    # The sum over the cosines is one product with the sum of the anchors: no K x K matrix.
     own = jnp.where(anchors, jnp.square(unit).sum(-1), 0)
     others = anchors.sum(-1, keepdims=True) - anchors
     return ((unit * total).sum(-1) - own) / jnp.maximum(others, 1)
@@ -93,8 +99,7 @@ def progressive(
     Args:
         features: for each of the P points, float[N, D] of all tokens (a teacher's, in depth).
         num_keep: how many tokens stay after each point, not rising (`keep_counts`).
-        noise_or_key: for anchors: one typed PRNG key, or P arrays of noise, float[tokens active
-            before the point].
+        noise_or_key: for anchors: one typed PRNG key, or P arrays of noise float[N].
         num_anchors: see `redundancy`.
 
     Returns:
@@ -111,9 +116,10 @@ def progressive(
     ids, dropped = jnp.arange(num_tokens, dtype=jnp.int32), []
     for point, (tokens, count) in enumerate(zip(features, num_keep, strict=True)):
         chex.assert_axis_dimension(tokens, -2, num_tokens)
+        active = (ids[:, None] == jnp.arange(num_tokens)).any(0)
         noise = _of_point(noise_or_key, point)
-        score = redundancy(tokens[ids], noise_or_key=noise, num_anchors=num_anchors)
-        kept, gone = drop(score, num_keep=count)
+        score = redundancy(tokens, active, noise_or_key=noise, num_anchors=num_anchors)
+        kept, gone = drop(score[ids], num_keep=count)
         dropped.insert(0, ids[gone])
         ids = ids[kept]
     return TokenSplit(jnp.concatenate([ids, *dropped]), tuple(reversed(num_keep)))
@@ -127,13 +133,14 @@ def active_ids(split: TokenSplit, point: int) -> Array:
     return split.ids[..., : split.cuts[::-1][point]]
 
 
-def _anchors(shape: tuple[int, ...], noise_or_key: Array | None, num: int | None) -> Array:
+def _anchors(active: Array, noise_or_key: Array | None, num: int | None) -> Array:
     if num is None:
-        return jnp.ones(shape, bool)
-    if noise_or_key is None or not 2 <= num <= shape[-1]:
-        raise ValueError(f"num_anchors={num} needs noise_or_key, and a number in 2..{shape[-1]}")
-    noise = noise_of(noise_or_key, shape[-1:])
-    return jnp.broadcast_to(jnp.argsort(jnp.argsort(noise, -1), -1) < num, shape)
+        return active
+    num_tokens = active.shape[-1]
+    if noise_or_key is None or not 2 <= num <= num_tokens:
+        raise ValueError(f"num_anchors={num} needs noise_or_key, and a number in 2..{num_tokens}")
+    noise = jnp.where(active, noise_of(noise_or_key, (num_tokens,)), jnp.inf)
+    return active & (jnp.argsort(jnp.argsort(noise, -1), -1) < num)
 
 
 def _of_point(noise_or_key: Sequence[Array] | Array | None, point: int) -> Array | None:

@@ -72,7 +72,7 @@ def test_evaluate_writes_scores_pictures_and_a_report(trained, capsys):
     assert shown.err == ""
     assert shown.out.splitlines()[-1] == f"report: {trained / 'report.html'}"
     scores = json.loads((trained / "scores.json").read_text())
-    found = {(score["name"], score["weights"]): score["value"] for score in scores["scores"]}
+    found = {(score["name"], score["weights"]): score["value"] for score in scores}
     ours = f"checkpoint step {runs.STEPS}"
     for name in SUMS:
         assert np.isfinite(found[name, ours]), name
@@ -199,7 +199,7 @@ def test_embed_equals_the_encoder_and_takes_other_data(trained, tmp_path, pictur
     batch = {name: batch[name] for name in ("image", "position")}
     features = run.predict["encode"](run.params, run.extra, batch, evaluation.draws_for(batch))
     for pool in ("cls", "mean"):
-        np.testing.assert_allclose(table[pool], np.asarray(features[pool])[:2], rtol=1e-5)
+        np.testing.assert_allclose(table[pool], np.asarray(features[pool])[:2], 1e-4, 1e-5)
 
 
 def test_data_stats(capsys):

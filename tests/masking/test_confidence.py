@@ -133,14 +133,17 @@ def test_keep_counts_multiply_to_the_final_ratio():
 def test_redundancy_is_the_mean_cosine_to_the_others(seed, num_anchors):
     rng = np.random.default_rng(seed)
     x, noise = rng.normal(size=(9, 4)), rng.uniform(size=9).astype(np.float32)
+    active = rng.uniform(size=9) < 0.7
+    active[:2] = True
+    anchors = active.copy()
+    if num_anchors is not None:
+        anchors[np.flatnonzero(active)[np.argsort(noise[active])[num_anchors:]]] = False
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    anchors = (
-        np.ones(9, bool) if num_anchors is None else np.argsort(np.argsort(noise)) < num_anchors
-    )
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, 0)
-    expected = cosine[:, anchors].sum(1) / (anchors.sum() - anchors)
-    found = progressive.redundancy(jnp.asarray(x), noise_or_key=noise, num_anchors=num_anchors)
+    expected = cosine[:, anchors].sum(1) / np.maximum(anchors.sum() - anchors.astype(int), 1)
+    options = {"noise_or_key": noise, "num_anchors": num_anchors}
+    found = progressive.redundancy(jnp.asarray(x), jnp.asarray(active), **options)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     gradient = jax.grad(lambda x: progressive.redundancy(x).sum())(jnp.asarray(x))
     assert not gradient.any()
@@ -177,7 +180,7 @@ _progressive = jax.jit(lambda x: progressive.progressive(list(x), (9, 5, 2)))
 def test_anchors_of_each_point_by_noise():
     rng = np.random.default_rng(0)
     features = [jnp.asarray(rng.normal(size=(8, 3)), jnp.float32) for _ in range(2)]
-    noise = [rng.uniform(size=8).astype(np.float32), rng.uniform(size=5).astype(np.float32)]
+    noise = list(rng.uniform(size=(2, 8)).astype(np.float32))
     split = progressive.progressive(features, (5, 3), noise_or_key=noise, num_anchors=3)
     first = progressive.redundancy(features[0], noise_or_key=noise[0], num_anchors=3)
     kept, gone = progressive.drop(first, num_keep=5)

@@ -233,13 +233,17 @@ def test_strokes_have_exactly_the_drawn_area():
     noise = StrokeNoise(
         jnp.float32(0.5), jnp.float32(0.0), jnp.full((4, 4), 0.4), jnp.full((4, 3, 2), 0.7)
     )
-    options = {"num_strokes": (1, 4), "num_turns": 3}
-    hole = irregular(noise, (20, 30), area=(0.1, 0.3), **options)
+
+    @functools.partial(jax.jit, static_argnames="area")
+    def draw(area):
+        return irregular(noise, (20, 30), area=area, num_strokes=(1, 4), num_turns=3)
+
+    hole = draw((0.1, 0.3))
     assert hole.sum() == 120
     for area, count in ((0.0, 0), (1.0, 600), (1 / 600, 1)):
-        assert irregular(noise, (20, 30), area=area, **options).sum() == count
+        assert draw(area).sum() == count
     # Strokes grow: a larger hole contains the smaller one.
-    assert (irregular(noise, (20, 30), area=0.4, **options) | ~hole).all()
+    assert (draw(0.4) | ~hole).all()
 
 
 @SETTINGS
@@ -248,7 +252,7 @@ def test_smallest(values, data):
     count = data.draw(st.integers(0, len(values)))
     order = np.argsort(values, kind="stable")[:count]
     padded = np.concatenate([values, np.full(30 - len(values), 3.1e38)])
-    marked = np.asarray(smallest(jnp.asarray(padded, jnp.float32), jnp.asarray(count)))
+    marked = np.asarray(jax.jit(smallest)(jnp.asarray(padded, jnp.float32), jnp.asarray(count)))
     assert sorted(np.flatnonzero(marked)) == sorted(order)
 
 
@@ -288,7 +292,8 @@ def test_when_every_try_leaves_too_little_all_targets_move_together():
     blocks[:, 1:, 2:] = [[0, 0], [0, 1], [1, 0], [1, 1]]  # targets in the four corners
     noise = MultiblockNoise(blocks, np.linspace(0, 1, 36, endpoint=False, dtype=np.float32))
     options = {"target_scale": (0.25, 0.25), "target_aspect": (1, 1), "context_scale": (1, 1)}
-    context, targets = multiblock(noise, (6, 6), min_context=20, **options)
+    sample = jax.jit(lambda noise: multiblock(noise, (6, 6), min_context=20, **options))
+    context, targets = sample(noise)
     assert context.count() == 27
     first = [0, 1, 2, 6, 7, 8, 12, 13, 14]
     np.testing.assert_array_equal(targets.ids, [first] * 4)
