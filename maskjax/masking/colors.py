@@ -59,7 +59,7 @@ def colored(
     Ranks within a window are not quite even, be it cut from a canvas or from a bank: with large
     blobs the rim is visible more often than the middle (red noise on 14 x 14 at 75 %: corners are
     hidden in 74 % of the masks, the middle in 76 %; other colours less than 0.3 points apart).
-    `edges="wrap"` makes all tokens exactly alike; then blobs go on at the opposite side of the grid.
+    `edges="wrap"` makes all tokens exactly alike; blobs then go on at the opposite side.
 
     Args:
         noise_or_key: one typed PRNG key, or white noise float[..., *canvas(...)].

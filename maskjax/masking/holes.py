@@ -99,8 +99,8 @@ def irregular(
     After the free-form masks of Yu et al. 2019 ("Free-Form Image Inpainting with Gated
     Convolution"), a reconstruction: a stroke starts anywhere and has pieces of mean length 1/8 of
     the diagonal that leave its direction by 2 pi / 5, give or take 2 pi / 15, to alternating sides
-    (these figures from memory). Ours: each stroke has a random direction, is mirrored at the border,
-    and widths are only relative to each other; all strokes grow together until the hole has
+    (these figures from memory). Ours: each stroke has a random direction and is mirrored at the
+    border, and widths are only relative to each other; all strokes grow together until the hole has
     round(area * H * W) pixels. So ratio bands, in which inpainting is evaluated, are met exactly.
 
     Args:

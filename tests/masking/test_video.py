@@ -1,5 +1,8 @@
 """Tubes and running cells: VideoMAE V2's masks, and its golden masks."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from maskjax.masking.video import running_cell, running_cell_ids, tube, tube_visible
 
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "videomae_v2.npz"
 SETTINGS = settings(max_examples=20, deadline=None, derandomize=True)
 
 
@@ -98,3 +102,21 @@ def test_infeasible_requests_raise_when_they_are_built(call, message):
 def test_a_ratio_outside_its_range():
     with pytest.raises(ValueError, match="hidden share"):
         tube_visible((8, 14, 14), 1.1)
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="no golden file: ../shared/golden is not there")
+def test_the_masks_that_the_official_code_drew_are_masks_of_ours():
+    with np.load(GOLDEN) as file:
+        cfg = json.loads(str(file["config"]))
+        encoder, dropped = file["mask/encoder_masked"], file["mask/decoder_dropped"]
+    side = cfg["img_size"] // cfg["patch_size"]
+    size = (cfg["num_frames"] // cfg["tubelet_size"], side, side)
+    visible = tube_visible(size, cfg["mask_ratio"])
+    for mask in encoder:
+        # Noise that shows what the official mask shows in the first time step.
+        split = tube(jnp.asarray(mask[: side**2], jnp.float32), size, num_visible=visible)
+        np.testing.assert_array_equal(split.hidden(), mask)
+    predicted = int((1 - cfg["decoder_mask_ratio"]) * np.prod(size))
+    starts = [running_cell(jnp.int32(s), size, num_visible=predicted).hidden() for s in range(4)]
+    for mask in dropped:
+        assert sum((np.asarray(start) == mask).all() for start in starts) == 1
