@@ -17,6 +17,7 @@ COMMANDS = {
     "embed": "write features of any image set to a file",
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
     "data-stats": "channel mean and standard deviation of an image set",
+    "gallery": "draw every mask generator on a photograph: a sheet and an HTML page",
     "doctor": "check this installation: versions, devices, a tiny step",
 }
 

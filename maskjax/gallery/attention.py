@@ -84,13 +84,14 @@ ENTRIES = (
         FAMILY,
         "key-masked attention",
         "DesignEdit (2024): the middle is made of the rest",
-        "from maskjax.masking import patchify\n"
+        "import jax.numpy as jnp\nfrom maskjax.masking import patchify\n"
         "from maskjax.masking.attention_ops import key_masked_attention\n"
         "from maskjax.masking.center import center_out",
         "value = patchify(x[0], (4, 4))\n"
-        "query = 30 * (value - value.mean(0))\n"
+        "unit = value - value.mean(0)\n"
+        "unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)\n"
         "keep = ~center_out(key, (28, 28), num_visible=4 * {visible}, max_shift=0.2).hidden()\n"
-        'key_masked_attention(query, query, value, keep, mode="neg_inf")',
+        'key_masked_attention(700 * unit, unit, value, keep, mode="neg_inf")',
         shows.patches,
         ratio=0.25,
     ),

@@ -13,14 +13,15 @@ from PIL import Image, ImageFont
 from maskjax.gallery import render
 from maskjax.observe import canvas
 
-TILE, GAP, MARGIN, SMALL = 208, 20, 40, 46
-COLUMNS, TEXT_HEIGHT, HEADING = 10, 116, 34
 CODE_INK, RULE = (52, 72, 96), (31, 111, 196)
 TITLE = "maskjax.masking"
 SUBTITLE = (
-    "{num} mask generators and operations on one photograph: pure functions of a key, exact counts,"
-    " the same on any number of devices. Small maps: how often each place is hidden over many keys,"
-    " blue to yellow is 25 points around the mean (attention: the whole matrix)."
+    "{num} mask generators and masked operations for JAX on one photograph: pure functions of a key,"
+    " exact counts, the same on any number of devices."
+)
+LEGEND = (
+    "Small maps: how often each place is hidden, over many keys (25 points below the mean: blue; 25"
+    " above: yellow). Small matrices: attention of all queries (down) to all keys."
 )
 
 
@@ -30,7 +31,7 @@ class Card:
 
     Attributes:
         family, title, source, call: texts.
-        tile: uint8[TILE, TILE, 3].
+        tile: uint8[S, S, 3], at least as large as the layout's tiles.
         small: uint8[h, w, 3], the coverage map or matrix, or None.
     """
 
@@ -42,52 +43,91 @@ class Card:
     small: np.ndarray | None = None
 
 
-def sheet(cards: Sequence[Card], columns: int = COLUMNS) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Sizes in pixels.
+
+    Attributes:
+        tile, gap, margin, small: of the tiles, between them, around them, of the small maps.
+        text: height under a tile.
+        fonts: of the sheet's title, the headings, the titles.
+        details: whether sources, calls and the legend are written.
+    """
+
+    tile: int
+    gap: int
+    margin: int
+    small: int
+    text: int
+    fonts: tuple[int, int, int]
+    details: bool
+    columns: int = 10
+
+
+FULL = Layout(208, 20, 40, 46, 122, (46, 18, 16), True)
+COMPACT = Layout(116, 12, 20, 26, 34, (30, 14, 11), False)
+
+
+def sheet(cards: Sequence[Card], layout: Layout = FULL) -> np.ndarray:
     """The sheet as uint8[H, W, 3]: cards in order, a heading over each run of a family."""
-    columns = min(columns, len(cards))
-    rows = -(-len(cards) // columns)
-    width = 2 * MARGIN + columns * (TILE + GAP) - GAP
-    subtitle = canvas.TextBlock(SUBTITLE.format(num=len(cards)), 20, width - 2 * MARGIN)
-    top, step = MARGIN + 64 + subtitle.height, HEADING + TILE + TEXT_HEIGHT
-    image, draw = canvas.blank(width, top + rows * step + MARGIN - 24)
-    draw.text((MARGIN, MARGIN - 12), TITLE, canvas.INK, canvas.font(46))
-    subtitle.draw(draw, (MARGIN, MARGIN + 48), canvas.SOFT_INK)
-    for row in range(rows):
-        line = cards[row * columns : (row + 1) * columns]
-        _headings(draw, line, top + row * step)
+    columns, step = min(layout.columns, len(cards)), layout.tile + layout.gap
+    width = 2 * layout.margin + columns * step - layout.gap
+    lines = [SUBTITLE.format(num=len(cards)), *([LEGEND] if layout.details else [])]
+    blocks = [canvas.TextBlock(line, layout.fonts[1], width - 2 * layout.margin) for line in lines]
+    top = layout.margin + round(1.3 * layout.fonts[0])
+    below = top + sum(block.height for block in blocks) + layout.margin // 3
+    heading = round(1.9 * layout.fonts[1])
+    high = heading + layout.tile + layout.text
+    image, draw = canvas.blank(width, below + -(-len(cards) // columns) * high + layout.margin // 2)
+    place = (layout.margin, layout.margin - layout.fonts[0] // 4)
+    draw.text(place, TITLE, canvas.INK, canvas.font(layout.fonts[0]))
+    for block in blocks:
+        block.draw(draw, (layout.margin, top), canvas.SOFT_INK)
+        top += block.height
+    for start in range(0, len(cards), columns):
+        line, y = cards[start : start + columns], below + start // columns * high
+        _headings(draw, line, y, layout)
         for column, card in enumerate(line):
-            place = (MARGIN + column * (TILE + GAP), top + row * step + HEADING)
-            _card(image, draw, card, place)
+            _card(image, draw, card, (layout.margin + column * step, y + heading), layout)
     return np.array(image)
 
 
-def _headings(draw: Any, line: Sequence[Card], y: int) -> None:
+def _headings(draw: Any, line: Sequence[Card], y: int, layout: Layout) -> None:
     """A rule and a name over each run of cards of one family."""
+    step = layout.tile + layout.gap
     for column, card in enumerate(line):
         if column and line[column - 1].family == card.family:
             continue
         run = 1
         while column + run < len(line) and line[column + run].family == card.family:
             run += 1
-        x = MARGIN + column * (TILE + GAP)
-        draw.rectangle((x, y, x + run * (TILE + GAP) - GAP - 1, y + 2), RULE)
-        draw.text((x, y + 7), card.family, RULE, canvas.font(18))
+        x = layout.margin + column * step
+        draw.rectangle((x, y, x + run * step - layout.gap - 1, y + 1), RULE)
+        draw.text((x, y + 6), card.family, RULE, canvas.font(layout.fonts[1]))
 
 
-def _card(image: Any, draw: Any, card: Card, place: tuple[int, int]) -> None:
-    x, y = place
-    image.paste(Image.fromarray(card.tile), place)
-    room, y = TILE, y + TILE + 8
+def _card(image: Any, draw: Any, card: Card, place: tuple[int, int], layout: Layout) -> None:
+    (x, y), room, size = place, layout.tile, layout.fonts[2]
+    image.paste(Image.fromarray(_fitting(card.tile, layout.tile)), place)
+    y += layout.tile + size // 2
     if card.small is not None:
-        small = render.thumbnail(card.small, SMALL)
-        image.paste(Image.fromarray(small), (x + TILE - SMALL, y))
-        room -= SMALL + 8
-    draw.text((x, y - 2), card.title, canvas.INK, canvas.font(16))
+        small = render.thumbnail(card.small, layout.small)
+        image.paste(Image.fromarray(small), (x + layout.tile - layout.small, y))
+        room -= layout.small + 6
+    title = canvas.TextBlock(card.title, size, room)
+    title.draw(draw, (x, y - 2), canvas.INK)
+    if not layout.details:
+        return
     source = canvas.TextBlock(card.source, 11, room)
     source.draw(draw, (x, y + 19), canvas.SOFT_INK)
-    lines = wrap(card.call, TILE // _advance())
-    for number, text in enumerate(lines):
+    for number, text in enumerate(wrap(card.call, layout.tile // _advance())):
         draw.text((x, y + 52 + 13 * number), text, CODE_INK, _mono())
+
+
+def _fitting(tile: np.ndarray, side: int) -> np.ndarray:
+    if len(tile) == side:
+        return tile
+    return np.asarray(Image.fromarray(tile).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def wrap(code: str, width: int) -> list[str]:

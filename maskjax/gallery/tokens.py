@@ -1,7 +1,5 @@
 """The drawings of token generators: splits, sets, video, modalities, mixing."""
 
-
-
 from maskjax.gallery import shows
 from maskjax.gallery.entry import Entry, hidden_tokens
 from maskjax.gallery.scene import GRID

@@ -56,9 +56,9 @@ def magnitude(
 def highest(scores: Tree, *, num_alive: int) -> Tree:
     """Exactly `num_alive` entries of the whole tree, those with the highest scores.
 
-    The threshold is found bit by bit with 32 counts, so nothing is sorted and, on sharded trees,
-    only counts travel between devices. Ties go to the earlier leaf, then to the earlier entry; only
-    for these the entries are numbered.
+    Ties go to the earlier leaf, then to the earlier entry. The threshold, and among ties the last
+    place that is kept, are found bit by bit with 64 counts, so nothing is sorted and, on sharded
+    trees, only counts travel between devices.
 
     Args:
         scores: tree of real arrays; ranked as float32.
@@ -75,19 +75,15 @@ def highest(scores: Tree, *, num_alive: int) -> Tree:
     if not 0 <= num_alive <= size or size >= 2**31:
         raise ValueError(f"num_alive {num_alive} of {size} entries: must fit, below 2**31")
     bits = [_sortable(leaf) for leaf in leaves]
-
-    def lower(i: Array, threshold: Array) -> Array:
-        higher = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
-        return jnp.where(_count([b >= higher for b in bits]) >= num_alive, higher, threshold)
-
-    threshold = jax.lax.fori_loop(0, 32, lower, jnp.uint32(0))
+    threshold = _largest(lambda t: _count([b >= t for b in bits]) >= num_alive)
     left = num_alive - _count([b > threshold for b in bits])
-    alive = []
-    for b in bits:
-        ties = b == threshold
-        number = jnp.cumsum(ties.ravel(), dtype=jnp.int32).reshape(ties.shape)
-        alive.append((b > threshold) | (ties & (number <= left)))
-        left = left - ties.sum(dtype=jnp.int32)
+    places = _places([leaf.shape for leaf in leaves])
+    tied = [(b == threshold, place) for b, place in zip(bits, places, strict=True)]
+    bound = _largest(lambda end: _count([tie & (place < end) for tie, place in tied]) <= left)
+    alive = [
+        (b > threshold) | (tie & (place < bound))
+        for b, (tie, place) in zip(bits, tied, strict=True)
+    ]
     return jax.tree.unflatten(treedef, alive)
 
 
@@ -197,6 +193,29 @@ def _is_none(value: Any) -> bool:
 
 def _share(leaves: list[Array], share: float) -> int:
     return round(share * sum(leaf.size for leaf in leaves))
+
+
+def _largest(holds: Callable[[Array], Array]) -> Array:
+    """The largest uint32 for which a condition holds that is true up to it and false beyond."""
+
+    def raise_bit(i: Array, value: Array) -> Array:
+        higher = value | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+        return jnp.where(holds(higher), higher, value)
+
+    return jax.lax.fori_loop(0, 32, raise_bit, jnp.uint32(0))
+
+
+def _places(shapes: list[tuple[int, ...]]) -> list[Array]:
+    """uint32[*shape] for each leaf: the number of each entry, counted through all leaves."""
+    starts = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
+    places = []
+    for shape, start in zip(shapes, starts, strict=False):
+        place = jnp.full(shape, start, jnp.uint32)
+        for axis in range(len(shape)):
+            stride = math.prod(shape[axis + 1 :])
+            place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
+        places.append(place)
+    return places
 
 
 def _count(conditions: list[Array]) -> Array:

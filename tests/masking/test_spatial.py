@@ -1,4 +1,4 @@
-"""Every spatial and video generator: the properties that all share, and what is special to one."""
+"""Every spatial and video generator: the properties that all share."""
 
 import functools
 
@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hlo import collectives
-from hypothesis import settings
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from table_spatial import PLAIN, ROWS
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hlo import collectives, result_shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -92,16 +93,18 @@ def test_magnitude_selects_by_path_or_function():
             weights.magnitude(tree, **options)
 
 
-def test_sharded_weights_give_the_same_mask_and_are_not_gathered():
-    rng = np.random.default_rng(0)
-    tree = {"kernel": rng.normal(size=(64, 16)).astype(np.float32)}
+@pytest.mark.parametrize("spec", [("fsdp",), (None, "fsdp")])
+def test_of_sharded_weights_only_counts_travel(spec):
+    values = np.random.default_rng(0).integers(-4, 5, (64, 16)).astype(np.float32)
     mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(AxisType.Auto,))
-    rows = NamedSharding(mesh, PartitionSpec("fsdp"))
-    fn = jax.jit(lambda tree: weights.magnitude(tree, sparsity=0.7), out_shardings=rows)
-    found = fn(jax.device_put(tree, rows))
-    whole = jax.device_put(tree, jax.devices()[0])
-    expected = jax.jit(lambda tree: weights.magnitude(tree, sparsity=0.7))(whole)
-    np.testing.assert_array_equal(found["kernel"], expected["kernel"])
+    rows = NamedSharding(mesh, PartitionSpec(*spec))
+    given = jax.device_put({"kernel": values}, rows)
+    fn = lambda tree: weights.magnitude(tree, sparsity=0.7)  # noqa: E731
+    program = jax.jit(fn, out_shardings=rows).lower(given).compile()
+    assert collectives(program.as_text()).keys() == {"all-reduce"}
+    assert set(result_shapes(program.as_text(), "all-reduce")) == {()}
+    whole = jax.device_put({"kernel": values}, jax.devices()[0])
+    np.testing.assert_array_equal(program(given)["kernel"], jax.jit(fn)(whole)["kernel"])
 
 
 @SETTINGS

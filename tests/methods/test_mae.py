@@ -133,9 +133,9 @@ def test_predictions_and_latents_equal_it(case):
     np.testing.assert_array_equal(case.seen["hidden"], mask.astype(bool))
 
 
-def test_bytes_are_standardised_on_the_way_in(case):
-    found = jax.jit(case.loss)(case.params, case.bytes, case.noise)
-    near(found, case.textbook[0][0], 1e-4)
+def test_bytes_are_standardised_on_the_way_in(square):
+    found = jax.jit(square.loss)(square.params, square.bytes, square.noise)
+    near(found, square.textbook[0][0], 1e-4)
 
 
 # The sheet's invariants.
