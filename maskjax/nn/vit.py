@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -188,3 +188,19 @@ class Classifier(nn.Module):
         init = nn.initializers.truncated_normal(2e-5)
         head = Dense(self.num_classes, kernel_init=init, name="head")
         return features.astype(jnp.float32), head(features)
+
+
+def layer_ids(depth: int) -> Callable[[str], int | tuple[int, ...]]:
+    """path -> depth id for layer-wise learning-rate decay, as MAE's fine-tuning numbers them.
+
+    Embeddings of the encoder are 0, its block i is i + 1 (one id per slice of a stacked leaf), all
+    the rest depth + 1.
+    """
+
+    def layer(path: str) -> int | tuple[int, ...]:
+        if path.startswith("encoder/blocks/"):
+            return tuple(range(1, depth + 1))
+        embeddings = ("encoder/cls_token", "encoder/pos_embed", "encoder/patch_embed/")
+        return 0 if path.startswith(embeddings) else depth + 1
+
+    return layer

@@ -19,7 +19,7 @@ from maskjax.masking import Draws, TokenSplit
 from maskjax.method import Aux, Batch, Method, Phase, Schedule, Terms, Tree, require
 from maskjax.nn import flops
 from maskjax.nn.decoder import Decoder
-from maskjax.nn.vit import Compute, Encoder, Size
+from maskjax.nn.vit import Compute, Encoder, Size, layer_ids
 from maskjax.targets import pixels
 
 # ViT-B/16 of the paper. mean and std are ImageNet's.
@@ -219,7 +219,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         mae.init,
         (Phase(mae.loss),),
         predict,
-        layers=_layers(encoder.depth),
+        layers=layer_ids(encoder.depth),
         describe=_facts(cfg, encoder, decoder),
         step_flops=3 * _forward_flops(model, num_visible),
     )
@@ -257,15 +257,3 @@ def _forward_flops(model: Autoencoder, num_visible: int) -> int:
         + flops.transformer(num_tokens + 1, decoder)
         + flops.linear(num_tokens - num_visible, decoder.dim, model.patch_dim)
     )
-
-
-def _layers(depth: int):
-    """Depth ids of MAE's layer-wise lr decay: embeddings 0, block i i + 1, the rest depth + 1."""
-
-    def layer(path: str) -> int | tuple[int, ...] | None:
-        if path.startswith("encoder/blocks/"):
-            return tuple(range(1, depth + 1))
-        embeddings = ("encoder/cls_token", "encoder/pos_embed", "encoder/patch_embed/")
-        return 0 if path.startswith(embeddings) else depth + 1
-
-    return layer
