@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
@@ -80,12 +81,12 @@ class Experiment:
             UserError: if it does not fit the model.
         """
         if self.config.init_from:
-            import_params(
-                self.method,
+            params = jax.tree.map(
+                lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape),
                 self.abstract_state.params,
-                self.config.init_from,
-                tuple(self.config.init_missing),
             )
+            missing = tuple(self.config.init_missing)
+            import_params(self.method, params, self.config.init_from, missing)
 
     def _create(self, key: Array) -> TrainState:
         example = _zeros(example_batch(self.config, 1))

@@ -14,6 +14,10 @@ from maskjax.method import Tree
 from maskjax.observe import run_files
 from maskjax.train.checkpoint import Checkpoints
 
+# How long an epoch was does not matter any more, and the data may not be on this machine; with
+# many examples no warm-up seems longer than the run.
+_MANY = 10**9
+
 
 @dataclasses.dataclass(frozen=True)
 class SavedRun:
@@ -59,7 +63,7 @@ def open_run(
     config = read_config(workdir)
     # A run from a pod must open on a laptop: only the weights' own sizes matter here.
     config.mesh = ConfigDict({"replica": 1, "data": -1, "fsdp": 1, "tensor": 1})
-    parts = build.experiment(config, num_examples=config.data.global_batch)
+    parts = build.experiment(config, num_examples=_MANY)
     abstract = parts.abstract_state
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step

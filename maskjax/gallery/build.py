@@ -1,5 +1,6 @@
 """Makes gallery.png, gallery_small.png and gallery.html."""
 
+import io
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -57,16 +58,20 @@ def build(
     text = page.page(entries, drawings, smalls, scene, RATIOS, seeds)
     contents = {
         SHEET: png_bytes(sheet.sheet(cards)),
-        SMALL: png_bytes(few_colours(sheet.sheet(cards, sheet.COMPACT))),
+        SMALL: few_colours(sheet.sheet(cards, sheet.COMPACT)),
         PAGE: text,
     }
     return [write_atomic(pathlib.Path(folder) / name, value) for name, value in contents.items()]
 
 
-def few_colours(image: np.ndarray) -> np.ndarray:
-    """uint8[H, W, 3] with at most 128 colours, which make a small file."""
-    palette = Image.fromarray(image).quantize(128, dither=Image.Dither.NONE)
-    return np.asarray(palette.convert("RGB"))
+def few_colours(image: np.ndarray) -> bytes:
+    """uint8[H, W, 3] -> a PNG file with a palette of 256 colours."""
+    buffer = io.BytesIO()
+    palette = Image.fromarray(image).quantize(
+        256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    )
+    palette.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _small(entry: Entry, result: Any, scene: Scene) -> tuple[np.ndarray, str] | None:

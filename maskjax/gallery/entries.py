@@ -3,17 +3,11 @@
 from maskjax.gallery import attention, pixels, tokens
 from maskjax.gallery.entry import Entry
 
+# Every row of ten on the sheet is one to three whole families.
 ENTRIES: tuple[Entry, ...] = (
-    *tokens.ENTRIES,
-    *pixels.ENTRIES,
-    *tokens.MANY,
-    *attention.ENTRIES,
+    *(*tokens.SPATIAL, *tokens.COLOURED),
+    *(*tokens.GUIDED, *tokens.IN_TURN, *tokens.REGIONS),
+    *(*pixels.HOLES, *pixels.SHAPES),
+    *(*pixels.LAYERS, *tokens.SEVERAL),
+    *attention.ATTENTION,
 )
-
-
-def families() -> dict[str, list[Entry]]:
-    """The entries by family, in order."""
-    found: dict[str, list[Entry]] = {}
-    for entry in ENTRIES:
-        found.setdefault(entry.family, []).append(entry)
-    return found

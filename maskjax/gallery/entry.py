@@ -12,6 +12,18 @@ import numpy as np
 from maskjax.gallery.scene import GRID, Scene
 from maskjax.gallery.shows import Picture
 
+# What stands in front of every code; a module is named where `masking` itself does not offer it.
+IMPORTS = """\
+import jax
+import jax.numpy as jnp
+from maskjax import masking
+from maskjax.masking import (
+    attend, attention_ops, boxes, confidence, conv, morphology, neighbour,
+    patches, pool, progressive, pyramid, regions,
+)
+from maskjax.masking.noise_filters import make_bank
+from maskjax.masking.windows import window"""
+
 
 def visible_of(ratio: float) -> int:
     """Visible ones of 196 tokens at a hidden share, as MAE counts them."""
@@ -33,9 +45,9 @@ class Entry:
         family: heading under which it stands.
         title: what it is.
         source: where the law comes from.
-        imports: import statements of the code.
-        code: Python; its last line is an expression, the call. {visible}, {hidden} stand for
-            numbers of tokens, {ratio} and {clear} for the hidden share and 1 - it.
+        code: Python, after `IMPORTS`; its last line is an expression, the call. {visible} and
+            {hidden} stand for numbers of tokens, {ratio} and {clear} for the hidden share and the
+            rest.
         show: (result as numpy arrays, scene, seed) -> Picture.
         count: hidden share -> what {visible} stands for.
         ratio: hidden share on the sheet.
@@ -47,7 +59,6 @@ class Entry:
     family: str
     title: str
     source: str
-    imports: str
     code: str
     show: Callable[[Any, Scene, int], Picture]
     count: Callable[[float], int] = visible_of
@@ -57,7 +68,7 @@ class Entry:
     num_keys: int = 2048
 
     def text(self, ratio: float) -> str:
-        """The code at a hidden share, without the imports."""
+        """The code at a hidden share, without `IMPORTS`."""
         visible, num_tokens = self.count(ratio), math.prod(GRID)
         numbers = {"visible": visible, "hidden": num_tokens - visible, "ratio": ratio}
         return self.code.format(**numbers, clear=round(1 - ratio, 2))
@@ -75,7 +86,7 @@ class Entry:
 
     def function(self, ratio: float) -> Callable[[Any, Mapping[str, Any]], Any]:
         """(key, arrays of the scene) -> result: runs the very text that is shown."""
-        text = f"{self.imports}\n{self.text(ratio)}"
+        text = f"{IMPORTS}\n{self.text(ratio)}"
         return lambda key, names: run(text, {**names, "key": key})
 
 

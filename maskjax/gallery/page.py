@@ -1,4 +1,4 @@
-"""gallery.html: the drawings with sliders for hidden share and seed, in one file without network."""
+"""gallery.html: the drawings with sliders for hidden share and seed, in one file."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskjax.gallery.entry import Entry
+from maskjax.gallery.entry import IMPORTS, Entry
 from maskjax.gallery.page_assets import SCRIPT, STYLE
 from maskjax.gallery.scene import NAMES, Scene
 from maskjax.gallery.shows import Picture
@@ -92,12 +92,13 @@ def page(
     ]
     lead = report_style.sentence(INTRO)
     need = "<noscript><p>The drawings need JavaScript; gallery.png beside shows them too.</p>"
-    names = report_style.table(["name", "in the calls"], [[n, t] for n, t in NAMES.items()])
+    names = report_style.table(["name", "what it is"], [[n, t] for n, t in NAMES.items()])
+    imports = f"<pre>{html.escape(IMPORTS)}</pre>"
     body = [
         f"<h1>{TITLE}</h1>{lead}{need}</noscript>",
         _controls(ratios, seeds),
         *sections,
-        report_style.section("Names in the calls", names),
+        report_style.section("Before every call", imports, names),
     ]
     data = {
         "bases": {name: jpeg(image, 88) for name, image in scene.bases.items()},
@@ -150,5 +151,5 @@ def _card(number: int, entry: Entry, small: tuple[np.ndarray, str] | None) -> st
         f'<article class="card"><canvas id="c{number}" width="448" height="448" role="img"'
         f' aria-label="{text(entry.title)}"></canvas><h3>{text(entry.title)}</h3>'
         f'<p class="soft">{text(entry.source)}</p>{aside}'
-        f'<pre><i>{text(entry.imports)}</i>\n<code id="t{number}"></code></pre></article>'
+        f'<pre><code id="t{number}"></code></pre></article>'
     )

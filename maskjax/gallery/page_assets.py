@@ -1,16 +1,15 @@
 """Style and script of gallery.html."""
 
 STYLE = """
-main { max-width: 1240px; }
+main { max-width: 1300px; }
 h2 { border-top: 3px solid var(--line); padding-top: .6rem; }
-.cards { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); }
+.cards { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(186px, 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: .7rem; min-width: 0; display: flex; flex-direction: column; }
 .card canvas { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
 .card h3 { margin: .6rem 0 0; } .card .soft { margin: 0; font-size: .82rem; line-height: 1.4; }
-.card pre { margin: .6rem 0 0; padding: .5rem .6rem; background: var(--paper); border-radius: 6px;
-  white-space: pre-wrap; overflow-wrap: anywhere; font-size: .74rem; flex-grow: 1; }
-.card pre i { color: var(--soft); font-style: normal; }
+.card pre { margin: .6rem 0 0; padding: .5rem; background: var(--paper); border-radius: 6px;
+  white-space: pre-wrap; overflow-wrap: anywhere; font-size: .7rem; flex-grow: 1; }
 .small { display: flex; gap: .6rem; align-items: center; margin-top: .5rem; font-size: .78rem;
   line-height: 1.35; color: var(--soft); font-variant-numeric: tabular-nums; }
 .small img { width: 52px; height: 52px; image-rendering: pixelated; border-radius: 3px; }

@@ -16,13 +16,14 @@ SMALL = 112  # side of the image that goes through convolutions
 FRAME_GRID = (4, 8, 8)
 PHOTO, COMPANIONS = "chelsea", ("coffee", "astronaut", "rocket")
 NUM_SEGMENTS = 8
+CORNERS = ((56, 36, 128, 108), (64, 132, 128, 204), (120, 80, 200, 152))
 
 # Every name that a call may use without making it; the page explains them.
 NAMES = {
     "key": "jax.random.key(seed)",
     "weights": "float[196], local contrast of the photograph in each token",
     "features": "three float[196, 48]: the tokens at rising blur, in place of a network's features",
-    "boxes": "int[3, 4], three boxes (top, left, bottom, right) in pixels",
+    "corners": "int[3, 4], three boxes (top, left, bottom, right) in pixels",
     "segments": "int[224, 224], eight regions of alike colour",
     "x": "float[1, 112, 112, 3], the photograph",
     "blur": "float[9, 9, 3, 3], a convolution kernel that averages",
@@ -50,7 +51,9 @@ def make_scene(image: np.ndarray | None = None) -> Scene:
     names = {
         "weights": contrast(image),
         "features": _features(image),
-        "boxes": np.array([[56, 36, 128, 108], [64, 132, 128, 204], [120, 80, 200, 152]], np.int32),
+        "corners": np.array(
+            [[56, 36, 128, 108], [64, 132, 128, 204], [120, 80, 200, 152]], np.int32
+        ),
         "segments": segments,
         "x": small[None],
         "blur": np.einsum("ij,cd->ijcd", np.full((9, 9), 1 / 81), np.eye(3)).astype(np.float32),

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,8 @@ from maskjax.observe import canvas
 CODE_INK, RULE = (52, 72, 96), (31, 111, 196)
 TITLE = "maskjax.masking"
 SUBTITLE = (
-    "{num} mask generators and masked operations for JAX on one photograph: pure functions of a key,"
-    " exact counts, the same on any number of devices."
+    "{num} mask generators and masked operations for JAX on one photograph: pure functions of a"
+    " key, exact counts, the same on any number of devices."
 )
 LEGEND = (
     "Small maps: how often each place is hidden, over many keys (25 points below the mean: blue; 25"
@@ -64,7 +65,7 @@ class Layout:
     columns: int = 10
 
 
-FULL = Layout(208, 20, 40, 46, 122, (46, 18, 16), True)
+FULL = Layout(208, 20, 40, 46, 134, (46, 18, 16), True)
 COMPACT = Layout(116, 12, 20, 26, 34, (30, 14, 11), False)
 
 
@@ -119,9 +120,10 @@ def _card(image: Any, draw: Any, card: Card, place: tuple[int, int], layout: Lay
     if not layout.details:
         return
     source = canvas.TextBlock(card.source, 11, room)
-    source.draw(draw, (x, y + 19), canvas.SOFT_INK)
+    source.draw(draw, (x, y + title.height - 10), canvas.SOFT_INK)
+    y += max(layout.small + 6, title.height + source.height - 10)
     for number, text in enumerate(wrap(card.call, layout.tile // _advance())):
-        draw.text((x, y + 52 + 13 * number), text, CODE_INK, _mono())
+        draw.text((x, y + 13 * number), text, CODE_INK, _mono())
 
 
 def _fitting(tile: np.ndarray, side: int) -> np.ndarray:
@@ -131,9 +133,13 @@ def _fitting(tile: np.ndarray, side: int) -> np.ndarray:
 
 
 def wrap(code: str, width: int) -> list[str]:
-    """Code in lines of at most `width` characters, broken at spaces, continued with an indent."""
+    """Code in lines of at most `width` characters, broken at spaces, continued with an indent.
+
+    Numbers with a comma between them stay together.
+    """
     lines: list[str] = []
-    for word in code.split():
+    for word in re.sub(r"(?<=\d), (?=\d)", ",\0", code).split():
+        word = word.replace("\0", " ")
         if lines and len(lines[-1]) + 1 + len(word) <= width:
             lines[-1] += f" {word}"
         else:

@@ -71,7 +71,7 @@ def test_evaluate_writes_scores_pictures_and_a_report(trained, capsys):
     shown = capsys.readouterr()
     assert shown.err == ""
     assert shown.out.splitlines()[-1] == f"report: {trained / 'report.html'}"
-    scores = json.loads((trained / "scores.json").read_text())
+    scores = json.loads((trained / "scores.json").read_text()).values()
     found = {(score["name"], score["weights"]): score["value"] for score in scores}
     ours = f"checkpoint step {runs.STEPS}"
     for name in SUMS:
@@ -94,7 +94,9 @@ def test_evaluate_some_at_a_step_and_of_the_average(trained, capsys):
     values = {}
     for options in ([], ["--step=12"], ["--ema"], ["--step=12", "--ema"]):
         assert maskjax("evaluate", f"--workdir={trained}", "--evaluators=held_out", *options) == 0
-        (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("held_out_loss,")]
+        (line,) = [
+            x for x in capsys.readouterr().out.splitlines() if x.startswith("held_out_loss,")
+        ]
         name, _, value = line.partition(": ")
         values[name.removeprefix("held_out_loss, ")] = float(value)
     assert list(values) == [

@@ -7,7 +7,6 @@ import runs
 from runs import STEPS
 
 
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"

@@ -71,4 +71,3 @@ def test_the_copies_are_no_implicit_transfers(rows):
     with jax.transfer_guard("disallow"):
         next(batches)
         next(batches)
-

@@ -139,7 +139,9 @@ def test_a_stop_finishes_the_step_logs_saves_and_leaves():
 def test_a_loss_that_is_not_finite_is_neither_logged_nor_saved(value, log, save):
     """Found at a log or at a save, whichever comes first."""
     recorder = Recorder(loss=lambda done: value if done >= 6 else 1.0)
-    with pytest.raises(NonFiniteLossError, match=r"step 6: not finite: loss\. .* --workdir") as info:
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 6: not finite: loss\. .* --workdir"
+    ) as info:
         recorder.run(10, log=log, save=save)
     assert isinstance(info.value, UserError)
     assert 6 not in recorder.steps_of("log") + recorder.steps_of("save")
