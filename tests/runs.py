@@ -1,4 +1,4 @@
-"""Runs of the tiny experiment through the real commands: in this process, or in one of their own."""
+"""Runs of the tiny experiment through the real commands, in this process or in their own."""
 
 import contextlib
 import os
@@ -21,8 +21,9 @@ from maskjax.train.leaves import by_name
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = f"--config={ROOT / 'configs/mim/mae.py'}:tiny"
-# Few steps, each with its line; one checkpoint at the end unless a test wants more. What changes the
-# compiled step (its length, the optimizer) is the same in most tests, so that it is compiled once.
+# Few steps, each with its line; one checkpoint at the end unless a test wants more. What
+# changes the compiled step (its length, the optimizer) is the same in most tests, so that it is
+# compiled once.
 STEPS = 24
 SHORT = (
     f"--config.train.steps={STEPS}",

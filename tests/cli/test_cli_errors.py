@@ -148,7 +148,7 @@ FILES = {
     f"{COMMON}def get_config():\n    c = common.experiment('mim.mae')\n    c.train.steps = 'x'\n"
     "    return c\n": ", line 4: TypeError:",
     f"{COMMON}def get_config():\n    c = common.experiment('mim.mae')\n    c.train.steps = 1\n"
-    "    c.optim.lr = 1.0\n    c.model.patch = 3\n    return c\n": "config.model.patch does not exi",
+    "    c.optim.lr = 1.0\n    c.model.patch = 3\n    return c\n": "config.model.patch does not",
 }
 
 

@@ -1,4 +1,4 @@
-"""Options of a run that show only in a whole run: what is kept, where it starts, when it gives up."""
+"""Options that show only in a whole run: what is kept, where it starts, when it gives up."""
 
 import numpy as np
 import pytest

@@ -33,7 +33,7 @@ def test_rows_are_spread_over_the_devices_in_order(rows):
 
 
 def test_a_batch_that_does_not_divide_is_an_error(rows):
-    with pytest.raises(ValueError, match="12|8"):
+    with pytest.raises(ValueError, match=r"12|8"):
         to_devices({"image": np.zeros((12, 1), np.uint8)}, rows)
 
 
