@@ -95,7 +95,6 @@ def guided() -> dict[str, Generator]:
     from maskjax.masking import confidence, progressive
 
     visible = {"num_visible": VISIBLE}
-    split = confidence.reveal
     scores = ((TOKENS,),)
     counts = progressive.keep_counts(TOKENS, 0.75)
 
@@ -112,11 +111,12 @@ def guided() -> dict[str, Generator]:
             lambda key, w: masking.easy_to_hard(key, w, num_hard=70, **visible), scores
         ),
         "confidence.reveal (one step)": Generator(
-            lambda key, w: split(w, confidence.all_hidden(TOKENS), num_hidden=120), scores
+            lambda key, w: confidence.reveal(w, confidence.all_hidden(TOKENS), num_hidden=120),
+            scores,
         ),
         "confidence.hide": Generator(lambda key: confidence.hide(key, TOKENS, 147)),
-        "progressive (3 points, 64 wide)": Generator(
-            lambda key, f: progressive.progressive(list(f), counts), ((3, TOKENS, 64),)
+        "progressive (3 points, 16 wide)": Generator(
+            lambda key, f: progressive.progressive(list(f), counts), ((3, TOKENS, 16),)
         ),
         "tube (4, 7, 7)": Generator(lambda key: masking.tube(key, (4, 7, 7), num_visible=48)),
         "running_cell (1, 14, 14)": Generator(

@@ -125,6 +125,7 @@ async function start() {
   $("seed").addEventListener("input", update);
   $("play").addEventListener("click", play);
   update();
+  document.body.dataset.drawn = shown.length;
 }
 start();
 """

@@ -90,7 +90,7 @@ def contrast(image: np.ndarray) -> np.ndarray:
     """float32[196] in 0..1: deviation of the brightness inside each token."""
     cells = brightness(image).reshape(GRID[0], PATCH, GRID[1], PATCH)
     found = cells.std((1, 3)).reshape(-1)
-    return found / found.max()
+    return found / max(float(found.max()), 1e-9)
 
 
 def segment(image: np.ndarray) -> np.ndarray:

@@ -138,6 +138,7 @@ def _step(
         else:
             outputs = _sometimes(run, phase.every, context.step, operands)
         params, opt_state[phase.optimizer], (terms, aux, square) = outputs
+        _check_names({*metrics, *means, "grad_norm"}, {*aux, *(f"loss/{name}" for name in terms)})
         metrics["loss"] += losses.total(terms)
         metrics |= {f"loss/{name}": losses.total({name: term}) for name, term in terms.items()}
         squares, means = squares + square, {**means, **aux}
@@ -145,6 +146,14 @@ def _step(
     metrics["grad_norm"] = jnp.sqrt(squares)
     metrics |= {name: mean.sum / jnp.maximum(mean.count, 1e-9) for name, mean in means.items()}
     return TrainState(state.step + 1, params, opt_state, extra), metrics
+
+
+def _check_names(taken: set[str], new: set[str]):
+    if taken & new:
+        raise UserError(
+            f"two phases of the method report {', '.join(sorted(taken & new))}, or a phase uses a name"
+            " that the step itself reports: give each term and mean a name of its own"
+        )
 
 
 def _sometimes(run: Callable, every: int, step: Array, operands: tuple) -> tuple:
