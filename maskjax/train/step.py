@@ -151,8 +151,8 @@ def _step(
 def _check_names(taken: set[str], new: set[str]):
     if taken & new:
         raise UserError(
-            f"two phases of the method report {', '.join(sorted(taken & new))}, or a phase uses a name"
-            " that the step itself reports: give each term and mean a name of its own"
+            f"the phases of the method report {', '.join(sorted(taken & new))} twice, or under a"
+            " name of the step itself: give each term and mean a name of its own"
         )
 
 
