@@ -18,7 +18,7 @@ from maskjax.observe.writers import open_writers
 from maskjax.train import runtime, sharding
 from maskjax.train.checkpoint import Checkpoints
 from maskjax.train.feed import device_batches
-from maskjax.train.interrupt import StopRequest
+from maskjax.train.interrupt import ShieldedTransform, StopRequest
 from maskjax.train.loop import Every, Hooks, run_loop
 from maskjax.train.state import TrainState
 

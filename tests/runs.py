@@ -55,7 +55,7 @@ def command(workdir, *overrides, config=TINY) -> list[str]:
     return ["train", config, f"--workdir={workdir}", *defaults, *given]
 
 
-def start(workdir, *overrides, devices=8) -> subprocess.Popen:
+def start(workdir, *overrides, devices=8, **options) -> subprocess.Popen:
     """The same in a process of its own."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
@@ -65,6 +65,7 @@ def start(workdir, *overrides, devices=8) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        **options,
     )
 
 

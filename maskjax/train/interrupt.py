@@ -1,7 +1,13 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave."""
 
+import multiprocessing
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
@@ -10,8 +16,6 @@ class StopRequest:
     Use as a context manager in the main thread around the loop; calling it tells whether a signal
     came. `exit_code` is 128 + the signal, as shells report it.
     """
-
-    signals = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self):
         self.received: int | None = None
@@ -26,7 +30,7 @@ class StopRequest:
         return 0 if self.received is None else 128 + self.received
 
     def __enter__(self) -> "StopRequest":
-        self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
+        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         return self
 
     def __exit__(self, *exc_info):
@@ -37,3 +41,27 @@ class StopRequest:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+
+
+class ShieldedTransform:
+    """A transform that makes the data worker it is sent to ignore both signals.
+
+    A terminal and most schedulers signal the workers as well. They have to go on while the main
+    process finishes its step and saves; it ends them itself. If it is killed, they end as well.
+    """
+
+    def __init__(self, transform: Callable[..., Any]):
+        self.transform = transform
+
+    def __call__(self, *args: Any) -> Any:
+        """What the transform returns."""
+        return self.transform(*args)
+
+    def __setstate__(self, state: dict[str, Any]):
+        self.__dict__.update(state)
+        # The name is set before a spawned process unpickles anything; its parent is not.
+        in_worker = multiprocessing.current_process().name != "MainProcess"
+        # Python lets no other thread set handlers.
+        if in_worker and threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)

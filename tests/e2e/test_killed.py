@@ -1,5 +1,6 @@
 """A run that is killed loses the steps since its last finished checkpoint, and nothing else."""
 
+import os
 import shutil
 import signal
 
@@ -71,3 +72,18 @@ def test_killed_in_its_first_save(whole, tmp_path, capsys):
     assert "resuming" not in capsys.readouterr().out
     assert runs.exact(tmp_path / "run") == runs.exact(whole)
     runs.assert_same_bits(runs.saved_state(tmp_path / "run")[0], runs.saved_state(whole)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_workers_as_well(tmp_path, number):
+    """As a terminal and schedulers send it; the loop waits for data most of the time."""
+    options = ("data.path=synthetic:512x512x1:5000:10", "data.workers=1")
+    process = runs.start(tmp_path / "run", *options, devices=1, start_new_session=True)
+    runs.wait_for(lambda: len(runs.lines(tmp_path / "run")) >= 2, process)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, output
+    (saved,) = runs.steps_saved(tmp_path / "run")
+    assert f"stopped: saved step {saved}; the same command goes on from there" in output
+    assert "Traceback" not in output

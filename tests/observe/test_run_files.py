@@ -39,12 +39,13 @@ def test_numbers_survive_strict_json(value):
 
 
 def test_config_round_trip_and_differences(tmp_path):
-    config = {"b": {"size": (2, 3), "lr": 1}, "a": None, "empty": {}}
+    config = {"method": "m", "b": {"size": (2, 3), "lr": 1}, "a": None, "empty": {}}
     run_files.write_config(tmp_path, config, {"b.lr": 1})
     assert run_files.read_config(tmp_path) == {
         "a": None,
         "b": {"lr": 1, "size": [2, 3]},
         "empty": {},
+        "method": "m",
     }
     text = (tmp_path / "config.json").read_text()
     assert text.index('"a"') < text.index('"b"')
@@ -53,8 +54,9 @@ def test_config_round_trip_and_differences(tmp_path):
 
 
 def test_another_config_is_refused_key_by_key(tmp_path):
-    run_files.write_config(tmp_path, {"a": 1, "mesh": {"data": 1}, "b": {"c": "x"}}, {})
-    other = {"a": 2, "mesh": {"data": 8}, "b": {"c": "x", "d": 3}}
+    config = {"method": "m", "a": 1, "mesh": {"data": 1}, "b": {"c": "x"}}
+    run_files.write_config(tmp_path, config, {})
+    other = {"method": "m", "a": 2, "mesh": {"data": 8}, "b": {"c": "x", "d": 3}}
     with pytest.raises(UserError) as caught:
         run_files.check_same_config(tmp_path, other, ignore=("mesh",))
     message = str(caught.value)
