@@ -98,7 +98,7 @@ class Session(contextlib.ExitStack):
     def _open_data(self, source: Source):
         return train_iterator(
             source,
-            build.train_transform(self.config),
+            ShieldedTransform(build.train_transform(self.config)),
             seed=self.config.seed,
             global_batch=self.config.data.global_batch,
             process_index=jax.process_index(),

@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave."""
 
 import multiprocessing
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -65,3 +67,11 @@ class ShieldedTransform:
         if in_worker and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
+            threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent():
+    while (parent := multiprocessing.parent_process()) is None:
+        time.sleep(1)
+    parent.join()
+    os._exit(1)

@@ -87,3 +87,21 @@ def test_a_signal_to_the_workers_as_well(tmp_path, number):
     (saved,) = runs.steps_saved(tmp_path / "run")
     assert f"stopped: saved step {saved}; the same command goes on from there" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    process = runs.start(tmp_path / "run", "data.workers=1", devices=1, start_new_session=True)
+    runs.wait_for(lambda: len(runs.lines(tmp_path / "run")) >= 2, process)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    def gone() -> bool:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    runs.wait_for(gone, seconds=30)
