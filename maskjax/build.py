@@ -180,7 +180,7 @@ def run_length(config: ConfigDict, num_examples: int) -> Schedule:
     require(batch > 0, "data.global_batch", batch, "must be positive")
     steps_per_epoch = num_examples / batch
     steps, epochs = config.train.steps, config.train.epochs
-    if (steps > 0) == (epochs > 0):
+    if (steps > 0) == (epochs > 0) or min(steps, epochs) < 0:
         raise UserError(
             f"config.train: set exactly one of steps (now {steps}) and epochs (now {epochs}) to"
             " more than 0"

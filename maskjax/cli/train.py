@@ -10,12 +10,25 @@ same config is resumed: same data order, same masks. Ctrl-C or SIGTERM saves bef
 import argparse
 import logging
 import pathlib
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
 
 from maskjax.errors import UserError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Writes to what `sys.stderr` is at the moment: under a progress bar, a proxy of it."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO):
+        """The base class sets it once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -29,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Loads the config and trains; the exit code is 128 + the signal that stopped the run."""
     from maskjax.config import load_config
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config, overrides = load_config(args.config, args.overrides)

@@ -1,6 +1,9 @@
 """Every command on one trained run: what it prints and what it writes."""
 
+import io
 import json
+import logging
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 from runs import maskjax
 
 from maskjax import doctor
+from maskjax.cli import train
 from maskjax.data.source import resolve
 from maskjax.interop import files
 from maskjax.saved import open_run
@@ -63,6 +67,17 @@ def test_lines_of_training(tmp_path, capsys):
     ]
     assert "Warning" not in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_log_lines_go_where_stderr_is_now(monkeypatch):
+    """A progress bar replaces it while it lives; else lines would be written into the bar."""
+    handler = train._StderrHandler()
+    before = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", before)
+    handler.emit(logging.makeLogRecord({"msg": "one"}))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    handler.emit(logging.makeLogRecord({"msg": "two"}))
+    assert (before.getvalue(), sys.stderr.getvalue()) == ("one\n", "two\n")
 
 
 @pytest.mark.slow

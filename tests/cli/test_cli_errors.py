@@ -58,6 +58,8 @@ OVERRIDES = {
     "train.accumulate=0": "config.train.accumulate = 0: must be at least 1",
     "train.epochs=2.0": "config.train: set exactly one of steps (now 24) and epochs (now 2.0)",
     "train.steps=0": "config.train: set exactly one of steps (now 0) and epochs (now 0.0)",
+    "train.steps=-3": "config.train: set exactly one of steps (now -3) and epochs (now 0.0)",
+    "train.epochs=-1.0": "config.train: set exactly one of steps (now 24) and epochs (now -1.0)",
     "mesh.data=3": "data=3 x fsdp=1 x tensor=1 does not make 8 devices",
     "mesh.fsdp=-1": "does not make 8 devices; set one axis to -1",
     # the model
