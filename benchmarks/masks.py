@@ -2,14 +2,14 @@
 
     python benchmarks/masks.py [--size base] [--batch 4096] [--rounds 5] [--out FILE.json]
 
-A generator makes masks of 14 x 14 = 196 tokens for the whole batch from one key an example, jitted.
-The step is forward, backward and AdamW of the MAE of `step.py`, at the small batch of that
-benchmark; its time is scaled by images to the batch of the masks. All run in turn, round after
-round, in one process on one core and one thread, each after an untimed call of its own; compared are
-medians over the rounds of process CPU time. The shares are those of a CPU: an accelerator speeds up
-the matmuls of the step far more than sorts and loops, so there they are larger. A law is sequential
-if its steps depend on each other (block-wise masks, brush strokes); the aim of at most 2 % is for
-the others.
+A generator makes masks of 14 x 14 = 196 tokens for the whole batch from one key an example,
+jitted. The step is forward, backward and AdamW of the MAE of `step.py`, at the small batch of
+that benchmark; its time is scaled by images to the batch of the masks. All run in turn, round
+after round, in one process on one core and one thread, each after an untimed call of its own;
+compared are medians over the rounds of process CPU time. The shares are those of a CPU: an
+accelerator speeds up the matmuls of the step far more than sorts and loops, so there they are
+larger. A law is sequential if its steps depend on each other (block-wise masks, brush strokes);
+the aim of at most 2 % is for the others.
 """
 
 import argparse
