@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maskjax import build, masking
+from maskjax import build, data_parts, masking
 from maskjax.config import load_config
 from maskjax.train import runtime, sharding
 
@@ -64,7 +64,7 @@ def tiny_step() -> str:
     start = time.perf_counter()
     parts = build.experiment(config, num_examples=1000)
     rows = sharding.batch_sharding(parts.mesh)
-    example = build.example_batch(config, config.data.global_batch)
+    example = data_parts.example_batch(config, config.data.global_batch)
     batch = {k: jax.device_put(np.ones(v.shape, v.dtype), rows) for k, v in example.items()}
     _, metrics = parts.step()(parts.init(), batch)
     loss = float(metrics["loss"])

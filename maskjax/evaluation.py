@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from maskjax import build
+from maskjax import build, data_parts
 from maskjax.evaluate.evaluator import Inputs, Result
 from maskjax.evaluate.evaluators import make_evaluators
 from maskjax.evaluate.scores import RANDOM_INIT, Score
@@ -58,7 +58,7 @@ def scores_of_run(run: SavedRun, names: Sequence[str], writer: Writer) -> Iterat
 def default_names(config: ConfigDict) -> tuple[str, ...]:
     """The evaluators of the config, without those that need labels where the data has none."""
     names = tuple(config.evaluate.evaluators)
-    if "label" in build.data_source(config, "test")[0]:
+    if "label" in data_parts.data_source(config, "test")[0]:
         return names
     return tuple(name for name in names if name not in ("knn", "linear_probe"))
 
@@ -95,8 +95,8 @@ def _results(
 def evaluation_inputs(config: ConfigDict, weights: str | None = None) -> Inputs:
     """The data that evaluators measure on, by `config.data` and `config.evaluate`."""
     return Inputs(
-        build.eval_batches(config, "train"),
-        build.eval_batches(config, "test"),
+        data_parts.eval_batches(config, "train"),
+        data_parts.eval_batches(config, "test"),
         pool=config.evaluate.pool,
         seed=MASK_SEED,
         weights=weights,
@@ -141,4 +141,4 @@ def images_batch(config: ConfigDict, paths: Sequence[str]) -> dict[str, np.ndarr
     files = [{"image": pathlib.Path(path).read_bytes(), "id": path} for path in paths]
     shards = jax.device_count()
     size = -(-len(files) // shards) * shards
-    return next(evaluation_batches(files, build.eval_transform(config), batch_size=size))
+    return next(evaluation_batches(files, data_parts.eval_transform(config), batch_size=size))

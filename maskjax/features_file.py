@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskjax import build
+from maskjax import data_parts
 from maskjax.evaluation import draws_for
 from maskjax.saved import SavedRun
 
@@ -23,7 +23,7 @@ def embed(run: SavedRun, spec: str, split: str) -> Table:
     config = ConfigDict(run.config)
     config.data.path, config.data.test_split = spec, split
     encode, columns = run.predict["encode"], {}
-    for batch in build.eval_batches(config, "test", ids=True)():
+    for batch in data_parts.eval_batches(config, "test", ids=True)():
         ids, valid = np.asarray(batch.pop("id")), batch["valid"]
         features = encode(run.params, run.extra, batch, draws_for(batch, config.seed))
         rows = {"id": ids, "cls": features["cls"], "mean": features["mean"]}

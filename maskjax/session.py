@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import jax
 
-from maskjax import build
+from maskjax import build, data_parts
 from maskjax.data.source import Source
 from maskjax.data.train import train_iterator
 from maskjax.observe import flops, run_files
@@ -98,7 +98,7 @@ class Session(contextlib.ExitStack):
     def _open_data(self, source: Source):
         return train_iterator(
             source,
-            ShieldedTransform(build.train_transform(self.config)),
+            ShieldedTransform(data_parts.train_transform(self.config)),
             seed=self.config.seed,
             global_batch=self.config.data.global_batch,
             process_index=jax.process_index(),

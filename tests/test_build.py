@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from maskjax import build
+from maskjax import build, data_parts
 from maskjax.config import load_config
 from maskjax.data.source import resolve
 from maskjax.errors import UserError
@@ -84,11 +84,11 @@ def test_the_table_of_parameters(parts):
 
 def test_check_example():
     config = tiny()
-    build.check_example(config, resolve("digits", "train"))
-    build.check_example(config, resolve("photo_crops", "train"))  # resized, and made grey
+    data_parts.check_example(config, resolve("digits", "train"))
+    data_parts.check_example(config, resolve("photo_crops", "train"))  # resized, and made grey
     four = resolve("synthetic:8x8x4:10", "train")
     with pytest.raises(UserError, match="4 channels, the model wants 1"):
-        build.check_example(config, four)
+        data_parts.check_example(config, four)
 
 
 def test_check_settings_passes_what_is_right():
@@ -102,7 +102,7 @@ def test_check_settings_passes_what_is_right():
 
 
 def test_evaluation_batches_divide_over_the_devices():
-    batches = list(build.eval_batches(tiny("evaluate.batch=100"), "test", ids=True)())
+    batches = list(data_parts.eval_batches(tiny("evaluate.batch=100"), "test", ids=True)())
     assert {len(batch["image"]) for batch in batches} == {104}
     ids = [i for batch in batches for i in np.asarray(batch["id"])[batch["valid"]]]
     assert len(ids) == len(set(ids)) == 397
@@ -110,7 +110,7 @@ def test_evaluation_batches_divide_over_the_devices():
 
 
 def test_predict_on_the_mesh_equals_the_plain_functions(parts, state):
-    batch = next(build.eval_batches(tiny("evaluate.batch=16"), "test")())
+    batch = next(data_parts.eval_batches(tiny("evaluate.batch=16"), "test")())
     batch = {name: batch[name] for name in ("image", "position")}
     draws = Draws.keyed(jax.random.key(0), batch["position"])
     outputs = build.jitted_predict(parts)["encode"](state.params, state.extra, batch, draws)

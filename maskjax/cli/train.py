@@ -58,7 +58,7 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
     Raises:
         UserError: for a config, data or workdir that does not fit; before anything is compiled.
     """
-    from maskjax import build
+    from maskjax import build, data_parts
     from maskjax.config import FREE_KEYS
     from maskjax.observe import run_files
     from maskjax.session import Session, saved_steps
@@ -76,8 +76,8 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
         )
     build.check_settings(config)
     runtime.enable_compile_cache()
-    source = build.data_source(config, "train")
-    build.check_example(config, source)
+    source = data_parts.data_source(config, "train")
+    data_parts.check_example(config, source)
     parts = build.experiment(config, len(source))
     parts.check_step()
     if not resumed:
