@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from maskjax.data.fields import as_fields, stack
 from maskjax.data.random import position_words
 from maskjax.data.source import Source
 from maskjax.errors import UserError
@@ -16,7 +17,7 @@ Row = dict[str, Any]
 
 def evaluation_batches(
     source: Source,
-    transform: Callable[[Row], np.ndarray],
+    transform: Callable[[Row], np.ndarray | dict[str, np.ndarray]],
     *,
     batch_size: int,
     process_index: int = 0,
@@ -31,15 +32,16 @@ def evaluation_batches(
 
     Args:
         source: see ``data.source``.
-        transform: example -> uint8[H, W, C], all of one shape.
+        transform: example -> uint8[H, W, C], or a dict of named arrays; all of one shape.
         batch_size: images in a batch over all processes, a multiple of process_count.
         process_index, process_count: which process this is, of how many.
         ids: adds "id", a list of b strings ("" for padding).
 
     Returns:
-        An iterator over dicts: "image" uint8[b, H, W, C] (0 for padding), "label" int32[b] if the
-        source has labels (-1 for padding), "valid" bool[b] (False for padding), "position"
-        uint32[b, 2]: high and low word of the image's number in the source; padding counts on.
+        An iterator over dicts: "image" uint8[b, H, W, C], or the fields [b, ...] that the transform
+        returns (0 for padding); "label" int32[b] if the source has labels (-1 for padding);
+        "valid" bool[b] (False for padding); "position" uint32[b, 2]: high and low word of the
+        image's number in the source; padding counts on.
 
     Raises:
         UserError: a number is out of range, or the source is empty; during iteration: an image that
@@ -62,7 +64,7 @@ def evaluation_batches(
 
 def _batches(source: Source, transform, blocks: list[range], ids: bool) -> Iterator[dict[str, Any]]:
     # Padding needs the shape of an image, also on a process that has none of the images.
-    blank = _read(source, transform, 0)
+    blank = _blank(_read(source, transform, 0))
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
 
         def submit(block: range) -> list[Future]:
@@ -80,20 +82,25 @@ def _batches(source: Source, transform, blocks: list[range], ids: bool) -> Itera
 
 def _read(source: Source, transform, number: int) -> Row:
     example = source[number]
-    return {**example, "image": transform(example)}
+    fields = as_fields(transform(example), example["id"])
+    if "label" in example:
+        fields["label"] = np.int32(example["label"])
+    return {"id": example["id"], "fields": fields}
 
 
-def _assemble(examples: list[Row], block: range, blank: Row, ids: bool) -> dict[str, Any]:
-    padding = len(block) - len(examples)
-    images = [example["image"] for example in examples]
-    batch = {
-        "image": np.stack(images + [np.zeros_like(blank["image"])] * padding),
-        "valid": np.arange(len(block)) < len(examples),
-        "position": position_words(np.array(block)),
-    }
-    if "label" in blank:
-        labels = [example["label"] for example in examples]
-        batch["label"] = np.array(labels + [-1] * padding, np.int32)
+def _assemble(rows: list[Row], block: range, blank: Row, ids: bool) -> dict[str, Any]:
+    padding = len(block) - len(rows)
+    rows = rows + [blank] * padding
+    batch = stack([row["fields"] for row in rows], [row["id"] for row in rows])
+    batch["valid"] = np.arange(len(block)) < len(block) - padding
+    batch["position"] = position_words(np.array(block))
     if ids:
-        batch["id"] = [example["id"] for example in examples] + [""] * padding
+        batch["id"] = [row["id"] for row in rows]
     return batch
+
+
+def _blank(row: Row) -> Row:
+    fields = {name: np.zeros_like(value) for name, value in row["fields"].items()}
+    if "label" in fields:
+        fields["label"] = np.int32(-1)
+    return {"id": "", "fields": fields}

@@ -8,10 +8,12 @@ import grain
 import numpy as np
 from absl import flags
 
+from maskjax.data.fields import as_fields
 from maskjax.data.random import host_rng, position_words
 from maskjax.data.source import Source
 
-Transform = Callable[[dict[str, Any], np.random.Generator], np.ndarray]
+Made = np.ndarray | dict[str, np.ndarray]
+Transform = Callable[[dict[str, Any], np.random.Generator], Made]
 
 
 class Augment:
@@ -26,7 +28,8 @@ class Augment:
 
     def __call__(self, position: int, example: dict[str, Any]) -> dict[str, np.ndarray]:
         rng = host_rng(self.seed, "augment", position)
-        row = {"image": self.transform(example, rng), "position": position_words(position)}
+        row = as_fields(self.transform(example, rng), example["id"])
+        row["position"] = position_words(position)
         if "label" in example:
             row["label"] = np.int32(example["label"])
         return row

@@ -40,7 +40,8 @@ def train_iterator(
 
     Args:
         source: see ``data.source``.
-        transform: (example, rng) -> uint8[H, W, C], all of one shape; picklable if workers > 0.
+        transform: (example, rng) -> uint8[H, W, C], or a dict of named arrays; all of one shape;
+            picklable if workers > 0.
         seed: 0 <= seed < 2**64.
         global_batch: examples in a batch over all processes, a multiple of process_count.
         process_index, process_count: which process this is, of how many.
@@ -51,8 +52,9 @@ def train_iterator(
         start: position of the first example: 0, or the ``state()`` of an iterator that was stopped.
 
     Returns:
-        An iterator over dicts: "image" uint8[b, H, W, C], "label" int32[b] if the source has
-        labels, "position" uint32[b, 2], the high and the low word of the position in the stream.
+        An iterator over dicts: "image" uint8[b, H, W, C], or the fields [b, ...] that the transform
+        returns; "label" int32[b] if the source has labels; "position" uint32[b, 2], the high and
+        the low word of the position in the stream.
 
     Raises:
         UserError: a number is out of range, or the source is empty; during iteration: an image that
