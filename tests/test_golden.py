@@ -219,10 +219,10 @@ def _other_given():
         "finetune": {"num_classes": 4, "layer_decay": 0.75, "weight_decay": 0.1},
     }
     images = np.random.default_rng(0).normal(size=(2, 1, 12, 20)).astype(np.float32)
-    from adapters import mae
+    from adapters import _pretraining
 
     batch = {"image": np.moveaxis(images, 1, -1)}
-    method = build_method("mim.mae", mae._model(cfg), batch)
+    method = build_method("mim.mae", _pretraining.model_of(cfg), batch)
     params, _ = jax.jit(method.init)(jax.random.key(0), batch)
     arrays = to_torch(params, LAYOUTS["mae"](Geometry(**method.describe["geometry"])))
     arrays |= {"fc_norm.weight": np.ones(24, np.float32), "fc_norm.bias": np.zeros(24, np.float32)}

@@ -44,6 +44,22 @@ def pixels(channels: int) -> dict[str, Any]:
     return {"channels": channels, "mean": (0.5,) * channels, "std": (0.5,) * channels}
 
 
+def model_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a file of official MAE as entries of `config.model`."""
+    m = cfg["model"]
+    encoder = (m["embed_dim"], m["depth"], m["num_heads"], m["mlp_ratio"])
+    decoder = (m["decoder_embed_dim"], m["decoder_depth"], m["decoder_num_heads"], m["mlp_ratio"])
+    return {
+        **pixels(cfg["in_chans"]),
+        "image_size": m["img_size"],
+        "patch_size": m["patch_size"],
+        "encoder": size(*encoder),
+        "decoder": size(*decoder),
+        "mask_ratio": cfg["mask_ratio"],
+        "norm_eps": cfg["norm_eps"],
+    }
+
+
 def channels_last(images: np.ndarray) -> Array:
     """[B, C, H, W] -> [B, H, W, C]."""
     return jnp.moveaxis(jnp.asarray(images), 1, -1)

@@ -61,24 +61,8 @@ def outputs(given: Given) -> Outputs:
     return results
 
 
-def _model(cfg: Config) -> dict[str, Any]:
-    """The file's configuration as entries of `config.model`."""
-    m = cfg["model"]
-    encoder = (m["embed_dim"], m["depth"], m["num_heads"], m["mlp_ratio"])
-    decoder = (m["decoder_embed_dim"], m["decoder_depth"], m["decoder_num_heads"], m["mlp_ratio"])
-    return {
-        **pretraining.pixels(cfg["in_chans"]),
-        "image_size": m["img_size"],
-        "patch_size": m["patch_size"],
-        "encoder": pretraining.size(*encoder),
-        "decoder": pretraining.size(*decoder),
-        "mask_ratio": cfg["mask_ratio"],
-        "norm_eps": cfg["norm_eps"],
-    }
-
-
 def _inputs(given: Given, cfg: Config) -> Inputs:
-    model, images = _model(cfg), pretraining.channels_last(given["input/images"])
+    model, images = pretraining.model_of(cfg), pretraining.channels_last(given["input/images"])
     classifier = ("head.*", "fc_norm.*")
     params = pretraining.read_params(given, model, images, "mae", allow_unused=classifier)
     return Inputs(model, params, images, jnp.asarray(given["noise/uniform"]))

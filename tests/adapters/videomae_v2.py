@@ -1,4 +1,4 @@
-"""videomae_v2.npz: official VideoMAE V2. Here the running-cell maps only."""
+"""videomae_v2.npz: official VideoMAE V2. Here the running-cell maps and the weights of the loss."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from maskjax.masking import from_hidden
 from maskjax.masking.video import running_cell
 
 # The two masks of the clips were drawn by the reference; the file has no noise for them.
@@ -26,4 +27,11 @@ def outputs(given: Mapping[str, np.ndarray]) -> dict[str, Array]:
         return running_cell(start, (steps, side, side), num_visible=num_predicted).hidden()
 
     maps = jax.vmap(dropped)(jnp.arange(4))
-    return {"mask/running_cell_all_maps": maps.reshape(4, steps, -1).astype(jnp.float32)}
+    unseen, ignored = (given[f"mask/{name}"] > 0 for name in ("encoder_masked", "decoder_dropped"))
+    predicted, _ = from_hidden(jnp.asarray(ignored), num_visible=num_predicted)
+    # Predicted tokens that the encoder saw are queries, but have no weight.
+    weight = jnp.take_along_axis(jnp.asarray(unseen), predicted.visible_ids, -1)
+    return {
+        "mask/running_cell_all_maps": maps.reshape(4, steps, -1).astype(jnp.float32),
+        "output/loss_mask_dual": weight.astype(jnp.int32),
+    }

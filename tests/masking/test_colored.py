@@ -1,8 +1,5 @@
 """Coloured noise, its banks and windows, and the masks cut from them."""
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +14,6 @@ from maskjax.masking.noise_filters import SIGMAS, filter_noise, make_bank, margi
 
 SETTINGS = settings(max_examples=20, deadline=None, derandomize=True)
 FILTERED = [color for color in SIGMAS if color != "white"]
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "colormae.npz"
 seeds = st.integers(0, 2**31)
 
 
@@ -148,25 +144,3 @@ def test_shared_windows_are_those_of_the_official_batch():
         for block in np.split(np.asarray(field), [4, 8]):
             assert len(np.unique(block)) == 1
     assert len(np.unique(windows.top)) > 1
-
-
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="no golden file colormae.npz")
-@pytest.mark.parametrize("color", FILTERED)
-def test_golden_masks_from_the_recorded_windows(color):
-    """The corner and the flips are recorded among the outputs, so they cannot be replayed."""
-    arrays = np.load(GOLDEN)
-    cfg, bank = json.loads(str(arrays["config"])), jnp.asarray(arrays[f"noise/{color}_unit"])
-    grid, slices = (cfg["grid"], cfg["grid"]), bank.shape[0]
-    visible = int(grid[0] * grid[1] * (1 - cfg["mask_ratio"]))
-    block = np.arange(cfg["batch"]) // slices
-    top, left = arrays[f"output/{color}/crop_top_left"][block].T
-    flip_columns, flip_rows = arrays[f"output/{color}/flips_hv"][block].T.astype(bool)
-    windows = BankWindow(np.arange(cfg["batch"]) % slices, top, left, flip_rows, flip_columns)
-    cut = jax.vmap(lambda w: colors.take_window(bank, w, grid))(windows)
-    np.testing.assert_allclose(cut, arrays[f"output/{color}/windows"], rtol=1e-6)
-    split = jax.vmap(lambda w: colors.colored_from_bank(w, bank, grid, num_visible=visible))(
-        windows
-    )
-    np.testing.assert_array_equal(split.visible_ids, arrays[f"mask/{color}/ids_keep"])
-    np.testing.assert_array_equal(split.inverse(), arrays[f"mask/{color}/ids_restore"])
-    np.testing.assert_array_equal(split.hidden(), arrays[f"mask/{color}/mask"].astype(bool))

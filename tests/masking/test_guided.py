@@ -208,20 +208,6 @@ def golden(name):
     return json.loads(str(arrays["config"])), arrays
 
 
-def test_golden_hpm_masks():
-    """The difficulty is an output of the network, so the whole file waits for the method."""
-    cfg, arrays = golden("hpm")
-    difficulty, noise = arrays["output/full_view/loss_pred"], arrays["noise/mask_random"]
-    visible = int(difficulty.shape[1] * (1 - cfg["mask_ratio"]))
-    for epoch, epochs in cfg["mask_epochs"]:
-        key = f"mask/epoch{epoch}_of{epochs}"
-        number = guided.hard_counts(epochs, difficulty.shape[1] - visible)[epoch]
-        assert number == arrays[f"{key}_n_hard"]
-        split = guided.easy_to_hard(noise, difficulty, num_visible=visible, num_hard=int(number))
-        np.testing.assert_array_equal(split.hidden(), arrays[key].astype(bool))
-    np.testing.assert_array_equal(split.hidden(), arrays["mask/used_for_student"].astype(bool))
-
-
 def test_golden_maskalign_masks():
     cfg, arrays = golden("maskalign")
     weights = guided.cls_attention(arrays["output/teacher_attn_last"])
