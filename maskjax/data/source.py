@@ -3,9 +3,21 @@
 import difflib
 import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+from maskjax.data.splits import SplitPart, parse
+from maskjax.data.wrap import ConcatSource, select
 from maskjax.errors import UserError
+
+# What the examples of a source can be -> the fields of an example.
+KINDS = {
+    "image": "image",
+    "pair": "image and other: two views of one scene",
+    "modalities": "modalities: {name: image}, aligned",
+    "video": "video: a handle that decodes the frames it is asked for",
+    "points": "points: float32[N, 3]",
+}
 
 # kind -> (what to write, what it is). Each kind is one file of maskjax/data/sources with a function
 # `build(argument, split)`, imported only when asked for.
@@ -18,6 +30,7 @@ FORMS = {
     "folder": ("folder:DIR", "DIR/<split>/<class>/*.{jpg,jpeg,png,webp}, or without classes"),
     "wds": ("wds:SHARDS.tar", "tar shards: {000..123}, *, {split}, or their directory"),
     "npz": ("npz:FILE", "arrays image (N,H,W,C) uint8 and label, or image_<split>, label_<split>"),
+    "mix": ("mix:0.7*SPEC + 0.3*SPEC", "several of these, in given shares"),
 }
 
 
@@ -28,6 +41,9 @@ class Source(Protocol):
     ``source[i]`` is a dict: "image" is uint8[H, W, C] or the bytes of an encoded file, "label" is
     an int (absent from every example of a source without labels), "id" is a str that stays the same
     when other examples come and go. ``class_names`` has one name per label, or is None.
+
+    A source may also have ``kind``, what its examples are (see ``KINDS``; "image" without it), and
+    ``ids()``, the id of every example, where that costs less than reading them all.
     """
 
     class_names: tuple[str, ...] | None
@@ -37,23 +53,48 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
+def kind_of_spec(spec: str) -> str:
+    """What the examples of a spec's source are, without looking at any file.
+
+    Raises:
+        UserError: unknown source.
+    """
+    module, argument = _module(spec)
+    declared = getattr(module, "KIND", "image")
+    return declared(argument) if callable(declared) else declared
+
+
 def resolve(spec: str, split: str) -> Source:
     """The source that a spec such as "photo_crops" or "folder:/data/imagenet" names.
 
     Args:
         spec: kind, or kind:argument; ``FORMS`` lists them.
-        split: "train", "test", ...: which part; each kind says which ones it has.
+        split: "train", "test", ...: which part; each kind says which ones it has. Also a slice of
+            one, "train[:1%]", and several joined by "+"; see ``data.splits``.
 
     Raises:
         UserError: unknown kind; missing path, split, array or package; nothing found there. The
             check reads directory listings and file headers only, so it answers before training
             starts.
     """
+    module, argument = _module(spec)
+    if hasattr(module, "build_parts"):
+        return module.build_parts(argument, parse(split))
+    named = parse(split)
+    parts = [_part(module, argument, part) for part in named]
+    return parts[0] if len(parts) == 1 else ConcatSource(parts, names=[str(p) for p in named])
+
+
+def _part(module: ModuleType, argument: str, part: SplitPart) -> Source:
+    source = module.build(argument, part.name)
+    return source if part.whole else select(source, part.numbers(len(source)))
+
+
+def _module(spec: str) -> tuple[ModuleType, str]:
     kind, _, argument = spec.partition(":")
     if kind not in FORMS:
         raise UserError(f"unknown data source {spec!r}{_guess(spec, kind)}\n{_valid_forms()}")
-    module = importlib.import_module(f"maskjax.data.sources.{kind}")
-    return module.build(argument, split)
+    return importlib.import_module(f"maskjax.data.sources.{kind}"), argument
 
 
 def _guess(spec: str, kind: str) -> str:

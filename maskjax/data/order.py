@@ -1,0 +1,83 @@
+"""Which example of a source stands at which position of the training stream."""
+
+import sys
+from functools import lru_cache
+
+import grain
+import numpy as np
+
+from maskjax.data.random import host_rng
+from maskjax.data.source import Source
+from maskjax.data.wrap import MixSource
+
+
+def training_order(source: Source, seed: int, views: int = 1) -> grain.MapDataset:
+    """An endless list: position in the stream -> number of the example in the source.
+
+    Epoch after epoch, each another permutation of the source. A mixture draws its parts in their
+    shares, each part going through epochs of its own.
+
+    Args:
+        source: see ``data.source``.
+        seed: 0 <= seed < 2**64.
+        views: each example stands at this many positions in a row (repeated augmentation, Hoffer et
+            al., "Augment your batch", 2020).
+    """
+    if isinstance(source, MixSource):
+        parts = [_epochs(len(part), seed, number) for number, part in enumerate(source.parts)]
+        order = _Mixture(parts, source.starts, source.counts, seed)
+    else:
+        order = _epochs(len(source), seed)
+    return order if views == 1 else _Views(order, views)
+
+
+def _epochs(size: int, seed: int, number: int = 0) -> grain.MapDataset:
+    shuffle_seed = int(host_rng(seed, "shuffle", number).integers(2**32))
+    return grain.MapDataset.range(size).shuffle(seed=shuffle_seed).repeat(None)
+
+
+class _Endless(grain.MapDataset):
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int | slice):
+        return self.slice(index) if isinstance(index, slice) else self._number(index)
+
+
+class _Mixture(_Endless):
+    """Orders of parts, interleaved; not ``MapDataset.mix``, whose shares are rounded."""
+
+    def __init__(self, orders: list[grain.MapDataset], starts, counts: tuple[int, ...], seed: int):
+        super().__init__(orders)
+        self._orders, self._counts, self._seed = orders, counts, seed
+        self._starts = [int(start) for start in starts]
+
+    def _number(self, position: int) -> int:
+        window, row = divmod(position, sum(self._counts))
+        parts, ranks = window_rows(self._seed, self._counts, window)
+        part, rank = int(parts[row]), int(ranks[row])
+        return self._starts[part] + self._orders[part][window * self._counts[part] + rank]
+
+
+class _Views(_Endless):
+    def __init__(self, order: grain.MapDataset, views: int):
+        super().__init__(order)
+        self._order, self._views = order, views
+
+    def _number(self, position: int) -> int:
+        return self._order[position // self._views]
+
+
+@lru_cache(maxsize=64)
+def window_rows(seed: int, counts: tuple[int, ...], window: int) -> tuple[np.ndarray, np.ndarray]:
+    """A window of a mixture's stream: the part at each row, and its how-manieth in the window.
+
+    Returns:
+        parts, ranks: int[sum(counts)]; part n occurs counts[n] times, with ranks 0, 1, ... in order.
+    """
+    in_order = np.repeat(np.arange(len(counts)), counts)
+    parts = host_rng(seed, "mixture", window).permutation(in_order)
+    ranks = np.empty_like(parts)
+    for part, count in enumerate(counts):
+        ranks[parts == part] = np.arange(count)
+    return parts, ranks
