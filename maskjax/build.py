@@ -240,6 +240,7 @@ def check_settings(config: ConfigDict):
     }
     for key, value in counts.items():
         require(value >= 0, key, value, "must not be negative")
+    require(config.data.views > 0, "data.views", config.data.views, "must be positive")
     require(late.batch > 0, "evaluate.batch", late.batch, "must be positive")
     require(late.pool in POOLS, "evaluate.pool", late.pool, " or ".join(POOLS))
     check_names((*late.evaluators, *late.during))

@@ -23,9 +23,12 @@ def default_config(method: str) -> ConfigDict:
         "model": dict(load_method(method).DEFAULTS),
         "data": {
             "path": "photo_crops",  # see maskjax.data.source
-            "train_split": "train",
+            "mixture": (),  # instead of path: ("0.7*folder:/a", "0.3*folder:/b"); see docs/data.md
+            "train_split": "train",  # also a slice: train[:1%], train[100:200], train[50%:]
             "test_split": "test",
+            "subset": "",  # text file of ids or file names: training uses these only
             "global_batch": 64,  # examples per step, over all devices and micro-batches
+            "views": 1,  # rows in a row that show the same example, each augmented on its own
             "crop": True,  # random resized crop; False = resize + centre crop only
             "crop_scale": (0.2, 1.0),  # share of the image's area
             "crop_ratio": (3 / 4, 4 / 3),

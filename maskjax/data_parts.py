@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from maskjax.data import source as sources
+from maskjax.data.subset import select_ids
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.errors import UserError
 from maskjax.method import Batch
@@ -24,9 +25,22 @@ def example_batch(config: ConfigDict, size: int) -> Batch:
 
 
 def data_source(config: ConfigDict, split: str) -> sources.Source:
-    """The training or test data of the config: split "train" or "test"."""
-    name = config.data.train_split if split == "train" else config.data.test_split
-    return sources.resolve(config.data.path, name)
+    """The training or test data of the config: split "train" or "test".
+
+    The training data is cut down to the examples that `config.data.subset` names, if it does.
+    """
+    training = split == "train"
+    name = config.data.train_split if training else config.data.test_split
+    source = sources.resolve(data_spec(config), name)
+    return select_ids(source, config.data.subset) if training and config.data.subset else source
+
+
+def data_spec(config: ConfigDict) -> str:
+    """What `config.data.path` says, or the mixture of `config.data.mixture`."""
+    lines = tuple(config.data.mixture)
+    parts = [line for line in lines if not line.startswith("labels=")]
+    labels = [line for line in lines if line.startswith("labels=")]
+    return f"mix:{' | '.join([' + '.join(parts), *labels])}" if lines else config.data.path
 
 
 def train_transform(config: ConfigDict) -> TrainTransform:
@@ -58,7 +72,7 @@ def check_example(config: ConfigDict, source: sources.Source):
     height, width = pair(config.model.image_size, "model.image_size")
     if example.shape != (height, width, config.model.channels):
         raise UserError(
-            f"config.data.path = {config.data.path!r} has images of (height, width, channels)"
+            f"config.data.path = {data_spec(config)!r} has images of (height, width, channels)"
             f" {example.shape}; config.model wants {(height, width, config.model.channels)}"
         )
 

@@ -21,7 +21,7 @@ def embed(run: SavedRun, spec: str, split: str) -> Table:
         UserError: if the data cannot be read.
     """
     config = ConfigDict(run.config)
-    config.data.path, config.data.test_split = spec, split
+    config.data.path, config.data.mixture, config.data.test_split = spec, (), split
     encode, columns = run.predict["encode"], {}
     for batch in data_parts.eval_batches(config, "test", ids=True)():
         ids, valid = np.asarray(batch.pop("id")), batch["valid"]

@@ -105,6 +105,7 @@ class Session(contextlib.ExitStack):
             process_count=jax.process_count(),
             workers=self.config.data.workers,
             start=self.position,
+            views=self.config.data.views,
         )
 
     def _open_writers(self):

@@ -78,7 +78,7 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
     runtime.enable_compile_cache()
     source = data_parts.data_source(config, "train")
     data_parts.check_example(config, source)
-    parts = build.experiment(config, len(source))
+    parts = build.experiment(config, len(source) * config.data.views)
     parts.check_step()
     if not resumed:
         parts.check_init()

@@ -73,7 +73,7 @@ def window_rows(seed: int, counts: tuple[int, ...], window: int) -> tuple[np.nda
     """A window of a mixture's stream: the part at each row, and its how-manieth in the window.
 
     Returns:
-        parts, ranks: int[sum(counts)]; part n occurs counts[n] times, with ranks 0, 1, ... in order.
+        parts, ranks: int[sum(counts)]; part n is there counts[n] times, with ranks 0, 1, ...
     """
     in_order = np.repeat(np.arange(len(counts)), counts)
     parts = host_rng(seed, "mixture", window).permutation(in_order)

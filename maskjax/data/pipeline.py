@@ -1,4 +1,4 @@
-"""The Grain pipeline behind ``data.train``; the only file of ``data`` that imports grain."""
+"""The Grain pipeline behind ``data.train``; of ``data``, only this and ``order`` import grain."""
 
 import os
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from maskjax.data.fields import as_fields
+from maskjax.data.order import training_order
 from maskjax.data.random import host_rng, position_words
 from maskjax.data.source import Source
 
@@ -20,14 +21,18 @@ class Augment:
     """(stream position, example) -> the numpy arrays that one row of a batch is made of.
 
     Grain passes the index after ``repeat``, which is not taken modulo the size of the source: it is
-    the position in the global stream, so an image gets new draws in each epoch.
+    the position in the global stream, so an image gets new draws in each epoch. With several views
+    of each example, it also has "shared_rng": draws that its views have in common.
     """
 
-    def __init__(self, transform: Transform, seed: int):
-        self.transform, self.seed = transform, seed
+    def __init__(self, transform: Transform, seed: int, views: int = 1):
+        self.transform, self.seed, self.views = transform, seed, views
 
     def __call__(self, position: int, example: dict[str, Any]) -> dict[str, np.ndarray]:
         rng = host_rng(self.seed, "augment", position)
+        if self.views > 1:
+            shared = host_rng(self.seed, "augment/views", position // self.views)
+            example = {**example, "shared_rng": shared}
         row = as_fields(self.transform(example, rng), example["id"])
         row["position"] = position_words(position)
         if "label" in example:
@@ -72,11 +77,11 @@ def build(
     workers: int,
     threads: int,
     start: int,
+    views: int = 1,
 ) -> grain.DatasetIterator:
-    """shuffle, repeat, augment, order, then slice by process and batch; see ``data.train``."""
-    shuffle_seed = int(host_rng(seed, "shuffle", 0).integers(2**32))
-    dataset = grain.MapDataset.source(source).shuffle(seed=shuffle_seed).repeat(None)
-    dataset = dataset.map_with_index(Augment(transform, seed))
+    """order, read, augment, rearrange, then slice by process and batch; see ``data.train``."""
+    dataset = training_order(source, seed, views).map(source.__getitem__)
+    dataset = dataset.map_with_index(Augment(transform, seed, views))
     dataset = StreamOrder(dataset, start, global_batch, process_count)
     threads = threads or default_threads(workers)
     elastic = grain.experimental.ElasticIterator(

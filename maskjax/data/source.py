@@ -60,8 +60,9 @@ def kind_of_spec(spec: str) -> str:
         UserError: unknown source.
     """
     module, argument = _module(spec)
-    declared = getattr(module, "KIND", "image")
-    return declared(argument) if callable(declared) else declared
+    if hasattr(module, "example_kind"):
+        return module.example_kind(argument)
+    return getattr(module, "KIND", "image")
 
 
 def resolve(spec: str, split: str) -> Source:

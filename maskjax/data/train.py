@@ -24,14 +24,16 @@ def train_iterator(
     workers: int = 0,
     threads: int = 0,
     start: int = 0,
+    views: int = 1,
 ) -> "TrainIterator":
     """Batches of one process, without end.
 
     The training stream is an endless list of examples: epoch after epoch, each a new permutation of
-    the source. Its order is a function of (seed, position), and the augmentation of an example is
-    drawn from ``host_rng(seed, "augment", position)``, where the position counts from the start of
-    training. Nothing else enters: the stream is the same for every number of processes, workers and
-    threads, and a run can be resumed at any position with other numbers of them.
+    the source (of a mixture: see ``data.order``). Its order is a function of (seed, position), and
+    the augmentation of an example is drawn from ``host_rng(seed, "augment", position)``, where the
+    position counts from the start of training. Nothing else enters: the stream is the same for
+    every number of processes, workers and threads, and a run can be resumed at any position with
+    other numbers of them.
 
     A global batch is the next ``global_batch`` positions. With b = global_batch / process_count,
     process p holds its rows p*b .. (p+1)*b - 1: blocks, not strides, so that putting the blocks of
@@ -50,6 +52,7 @@ def train_iterator(
             needs the ``if __name__ == "__main__"`` guard.
         threads: in this process, or in each worker; 0 chooses by the number of cores.
         start: position of the first example: 0, or the ``state()`` of an iterator that was stopped.
+        views: positions in a row that hold the same example, each augmented with its own draws.
 
     Returns:
         An iterator over dicts: "image" uint8[b, H, W, C], or the fields [b, ...] that the transform
@@ -64,6 +67,8 @@ def train_iterator(
     for name, value in (("seed", seed), ("start", start), ("workers", workers)):
         if value < 0:
             raise UserError(f"{name} must not be negative, found {value}")
+    if views < 1:
+        raise UserError(f"views must be at least 1, found {views}")
     if len(source) == 0:
         raise UserError("the training source is empty")
     from maskjax.data import pipeline
@@ -78,6 +83,7 @@ def train_iterator(
         workers=workers,
         threads=threads,
         start=start,
+        views=views,
     )
     return TrainIterator(batches, start, global_batch, shared_memory=workers > 0)
 

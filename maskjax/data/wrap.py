@@ -136,7 +136,7 @@ class MixSource(ConcatSource):
         chosen = self.divide(numbers)
         for name, own in zip(self.names, chosen, strict=True):
             if not len(own):
-                raise UserError(f"no example of {name} is chosen, but the mixture has a share of it")
+                raise UserError(f"the mixture has a share of {name}, but none of it is chosen")
         parts = [select(part, own) for part, own in zip(self.parts, chosen, strict=True)]
         return MixSource(self.counts, parts, self.labels, self.names, self.prefixes)
 
@@ -173,12 +173,13 @@ def _class_names(
             if part.class_names is None:
                 raise UserError(f"labels=offset: the number of classes of {name} is not known")
         return tuple(text for part in parts for text in part.class_names)
-    hint = "; choose labels=offset or labels=absent"
     labelled = ["label" in part[0] for part in parts]
     for part, name, has in zip(parts, names, labelled, strict=True):
         if has != labelled[0]:
             with_labels, without = (names[0], name) if labelled[0] else (name, names[0])
             raise UserError(f"{with_labels} has labels and {without} has none; labels=absent")
         if part.class_names != parts[0].class_names:
-            raise UserError(f"{names[0]} and {name} have different classes{hint}")
+            raise UserError(
+                f"{names[0]} and {name} have different classes; choose labels=offset or absent"
+            )
     return parts[0].class_names

@@ -40,6 +40,10 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._arrays.images)
 
+    def ids(self) -> list[str]:
+        """The id of every image."""
+        return [f"{number:06d}" for number in self._arrays.numbers]
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         images, labels, numbers = self._arrays
         example = {"image": images[index], "id": f"{numbers[index]:06d}"}

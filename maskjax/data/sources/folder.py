@@ -64,6 +64,10 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.names)
 
+    def ids(self) -> list[str]:
+        """The id of every image."""
+        return self.names
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = self.names[index]
         try:

@@ -1,9 +1,9 @@
 """``mix:0.7*SPEC + 0.3*SPEC``: several sources, drawn in given shares.
 
-    mix:0.7*folder:/a + 0.3*wds:/b-{0..9}.tar          shares; the weights need not add up to 1
-    mix:folder:/a + folder:/b                           no weights: one pool, shuffled as a whole
-    mix:1*folder:/a + 1*npz:/b.npz#train=all,test=      /b has other split names, and no test data
-    mix:1*folder:/a + 1*folder:/b | labels=offset       labels: keep (default), offset or absent
+mix:0.7*folder:/a + 0.3*wds:/b-{0..9}.tar          shares; the weights need not add up to 1
+mix:folder:/a + folder:/b                           no weights: one pool, shuffled as a whole
+mix:1*folder:/a + 1*npz:/b.npz#train=all,test=      /b has other split names, and no test data
+mix:1*folder:/a + 1*folder:/b | labels=offset       labels: keep (default), offset or absent
 """
 
 import re
@@ -30,8 +30,8 @@ class Component:
     splits: dict[str, str]
 
 
-def KIND(argument: str) -> str:  # noqa: N802 (the name that other sources give a constant)
-    """That of the first component."""
+def example_kind(argument: str) -> str:
+    """What the examples are: what those of the first component are."""
     return sources.kind_of_spec(read(argument)[0][0].spec)
 
 
@@ -69,7 +69,7 @@ def read(argument: str) -> tuple[list[Component], str]:
     text, bar, option = argument.partition(" | ")
     name, _, labels = option.strip().partition("=")
     if bar and name != "labels":
-        raise UserError(f"mix:{argument}: after '|' comes labels=keep, labels=offset, labels=absent")
+        raise UserError(f"mix:{argument}: after '|' comes labels=keep, offset or absent")
     components = [_component(part, argument) for part in re.split(r"\s\+\s", text)]
     if len({one.weight is None for one in components}) > 1:
         raise UserError(f"mix:{argument}: give every component a weight, or none")
