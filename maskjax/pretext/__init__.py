@@ -1,0 +1,1 @@
+"""Bodies of pretext tasks that several methods share; a method file says what is its own."""
