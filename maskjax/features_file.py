@@ -1,14 +1,13 @@
 """Features of an image set as a table of columns, written as Parquet or npz."""
 
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from maskjax import data_parts
 from maskjax.evaluation import draws_for
+from maskjax.observe import files
 from maskjax.saved import SavedRun
 
 Table = dict[str, np.ndarray]
@@ -36,22 +35,15 @@ def embed(run: SavedRun, spec: str, split: str) -> Table:
 
 def write(path: pathlib.Path, table: Table):
     """Writes the table by the suffix of `path`, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, suffix=path.suffix)
-    os.close(handle)
-    try:
+    with files.replacing(path) as temporary:
         (_write_parquet if path.suffix == ".parquet" else _write_npz)(temporary, table)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
 
 
-def _write_npz(path: str, table: Table):
+def _write_npz(path: pathlib.Path, table: Table):
     np.savez(path, **table)
 
 
-def _write_parquet(path: str, table: Table):
+def _write_parquet(path: pathlib.Path, table: Table):
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
     "data-stats": "channel mean and standard deviation of an image set",
     "gallery": "draw every mask generator on a photograph: a sheet and an HTML page",
+    "noise-bank": "make a bank of coloured noise for ColorMAE's masks",
     "doctor": "check this installation: versions, devices, a tiny step",
 }
 

@@ -17,6 +17,7 @@ Here are the values and the generators; operations are in the modules `tokens`, 
 from maskjax.masking import (
     attend,
     attention_ops,
+    banks,
     boxes,
     confidence,
     conv,
@@ -52,6 +53,7 @@ from maskjax.masking.attend import (
     valid_keys,
 )
 from maskjax.masking.attention_ops import key_masked_attention, unblock_empty
+from maskjax.masking.banks import load_bank, save_bank
 from maskjax.masking.blocks import block
 from maskjax.masking.cells import coarse
 from maskjax.masking.center import center_out
@@ -76,6 +78,7 @@ __all__ = [
     "TokenSplit",
     "attend",
     "attention_ops",
+    "banks",
     "block",
     "box",
     "boxes",
@@ -102,6 +105,7 @@ __all__ = [
     "host",
     "irregular",
     "key_masked_attention",
+    "load_bank",
     "mixing",
     "modalities",
     "morphology",
@@ -121,6 +125,7 @@ __all__ = [
     "regions",
     "running_cell",
     "sampled",
+    "save_bank",
     "schedules",
     "soft_causal",
     "soft_causal_schedule",

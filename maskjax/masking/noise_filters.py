@@ -3,6 +3,7 @@
 After ColorMAE (Hinojosa et al. 2024); `maskjax.masking.colors` cuts masks from it.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -79,7 +80,7 @@ def filter_noise(
         raise ValueError(f"noise {white.shape[-2:]} is too small to crop {margin} cells on a side")
     matrix = _circulant if edges == "wrap" else partial(_banded, margin=margin)
     blurred = [
-        _blur(white, *(matrix(side, sigma) for side in sides)) for sigma in _widths(color, sigmas)
+        _blur(white, *(matrix(side, sigma) for side in sides)) for sigma in widths(color, sigmas)
     ]
     inner = white[..., margin : margin + sides[0], margin : margin + sides[1]]
     return _combine(color, inner, blurred)
@@ -93,7 +94,7 @@ def margin_of(color: Color, sigmas: Sequence[float] | None = None, edges: Edges 
     """
     if edges not in ("wrap", "crop"):
         raise ValueError(f"edges must be 'wrap' or 'crop', got {edges!r}")
-    reach = max((_radius(sigma) for sigma in _widths(color, sigmas)), default=0)
+    reach = max((_radius(sigma) for sigma in widths(color, sigmas)), default=0)
     return reach if edges == "crop" else 0
 
 
@@ -115,15 +116,20 @@ def radial_power(noise: Array, bins: int = 8) -> Array:
     return jnp.sum(jnp.where(of_bin, power, 0), (1, 2)) / np.maximum(of_bin.sum((1, 2)), 1)
 
 
-def _widths(color: Color, sigmas: Sequence[float] | None) -> tuple[float, ...]:
+def widths(color: Color, sigmas: Sequence[float] | None = None) -> tuple[float, ...]:
+    """The blur widths that a color has: `sigmas`, or its default.
+
+    Raises:
+        ValueError: for an unknown color or unfit sigmas.
+    """
     if color not in SIGMAS:
         raise ValueError(f"color must be one of {', '.join(SIGMAS)}; got {color!r}")
-    widths, num = tuple(SIGMAS[color] if sigmas is None else sigmas), len(SIGMAS[color])
-    rising = list(widths) == sorted(set(widths)) and all(sigma > 0 for sigma in widths)
-    if len(widths) != num or not rising:
+    found, num = tuple(SIGMAS[color] if sigmas is None else sigmas), len(SIGMAS[color])
+    rising = list(found) == sorted(set(found)) and all(0 < sigma < math.inf for sigma in found)
+    if len(found) != num or not rising:
         wanted = ("no blur width", "one positive blur width", "two positive, rising blur widths")
-        raise ValueError(f"sigmas of {color} noise must be {wanted[num]}; got {widths}")
-    return widths
+        raise ValueError(f"sigmas of {color} noise must be {wanted[num]}; got {found}")
+    return found
 
 
 def _radius(sigma: float) -> int:

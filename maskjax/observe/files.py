@@ -1,10 +1,12 @@
 """Files of a run directory: written whole or not at all, and JSON without NaN literals."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from maskjax.errors import UserError
@@ -13,25 +15,36 @@ from maskjax.errors import UserError
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
-def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
-    """Writes a file so that a reader, or a crash, sees the old content or the new, never a part.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A name to write to; what is there at the end takes the name `path`, unless an error came.
 
-    Parent folders are made. The new file is synced to disk before it takes the old one's name.
+    A reader, or a crash, so sees the old content or the new, never a part. The suffix is that of
+    `path`; the new file is synced to disk before it takes the old one's name.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(
+        dir=path.resolve().parent, prefix=f".{path.name}.", suffix=path.suffix
+    )
+    os.close(handle)
+    temporary = pathlib.Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; a run's are for the team
+        temporary.chmod(0o644)  # mkstemp makes private files; a run's are for the team
         os.replace(temporary, path)
     except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
+    """Writes a file as `replacing` does; parent folders are made."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
