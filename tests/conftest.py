@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax-tests"
 
 flags = os.environ.get("XLA_FLAGS", "")
@@ -15,3 +17,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # clean.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> Path:
+    """The tests keep their indices of data files to themselves."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["MASKJAX_CACHE"] = str(folder)
+    return folder

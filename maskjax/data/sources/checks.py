@@ -57,3 +57,9 @@ def split_names(names: Iterable[str], *, also: str = "train") -> tuple[str, ...]
         for name in dict.fromkeys((*SPLITS, also))
         if name and re.search(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])", text)
     )
+
+
+def require_package(module: str, what: str, install: str) -> None:
+    """Raises UserError, with the command to install it, unless a module is there."""
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"{what} needs another package: pip install {install}")

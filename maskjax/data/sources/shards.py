@@ -6,6 +6,8 @@ from maskjax.data import files
 from maskjax.data.sources.checks import SPLITS, match_split, split_names
 from maskjax.errors import UserError
 
+CLASSES_FILE = "classes.txt"
+
 
 def parse(kind: str, argument: str, options: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     """``PATTERN#key=value,key=value`` -> (pattern, {key: value}).
@@ -58,6 +60,14 @@ def find(kind: str, pattern: str, split: str, suffixes: tuple[str, ...]) -> list
             f" {', '.join(others)}. Write {{split}} in the place of it, or name the split"
         )
     return found
+
+
+def class_names(folder: str) -> tuple[str, ...] | None:
+    """The lines of classes.txt in the folder of some shards; None without such a file."""
+    path = files.join(folder, CLASSES_FILE)
+    if not files.is_file(path):
+        return None
+    return tuple(files.read(path).decode().splitlines())
 
 
 def _in_directory(

@@ -18,7 +18,8 @@ def build(argument: str, split: str) -> "TarSource":
     FILES is a pattern (``/data/shard-{000000..001023}.tar``, ``gs://bucket/{split}-*.tar``) or a
     directory; ``shards.find`` says which files are a split. The image is the part with the first of
     ``formats.EXTENSIONS`` that a sample has, or with the one of FILES#image=EXTENSION; the label is
-    the integer in the part .cls, or under "label" in the part .json.
+    the integer in the part .cls, or under "label" in the part .json. Class names are the lines of
+    classes.txt beside the shards, if it is there.
 
     The headers of new or changed shards are read once; what was found is kept in the cache folder.
     """
@@ -38,9 +39,8 @@ class TarSource:
         shard, offset, size: int64[N], where the image of each sample is.
         keys: the names of the samples.
         labels: int64[N] or None.
+        class_names: one name per label, or None.
     """
-
-    class_names = None
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class TarSource:
         size: np.ndarray,
         keys: PackedNames,
         labels: np.ndarray | None,
+        class_names: tuple[str, ...] | None = None,
     ):
         self.paths, self.shard, self.offset, self.size = paths, shard, offset, size
-        self.keys, self.labels = keys, labels
+        self.keys, self.labels, self.class_names = keys, labels, class_names
         self._reader = files.RangeReader()
 
     def __len__(self) -> int:
@@ -87,6 +88,7 @@ def _assemble(paths: list[str], indices: list[cache.Index], wanted: tuple[str, .
         np.concatenate([size for _, size in chosen]),
         keys,
         None if lacking.all() else labels,
+        shards.class_names(paths[0].rpartition("/")[0]),
     )
 
 
