@@ -18,9 +18,9 @@ from maskjax.data_parts import data_source, example_batch, train_transform
 from maskjax.errors import UserError
 from maskjax.evaluate.evaluators import check_names
 from maskjax.evaluate.features import POOLS
-from maskjax.interop.geometry import Geometry
 from maskjax.masking import Draws
 from maskjax.method import Batch, Method, Schedule, Tree, build_method, require
+from maskjax.nn.geometry import Geometry
 from maskjax.train import optim, sharding
 from maskjax.train.feed import to_devices
 from maskjax.train.retention import Retention

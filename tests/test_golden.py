@@ -204,9 +204,9 @@ def _other_given():
     import jax
 
     from maskjax.interop.convert import to_torch
-    from maskjax.interop.geometry import Geometry
     from maskjax.interop.layouts import LAYOUTS
     from maskjax.method import build_method
+    from maskjax.nn.geometry import Geometry
 
     cfg = {
         "model": {"img_size": [12, 20], "patch_size": 4, "embed_dim": 24, "depth": 2}

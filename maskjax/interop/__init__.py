@@ -10,9 +10,9 @@ Works without torch. Five lines for people who only want the weights::
 
 from maskjax.interop.convert import from_torch, to_torch
 from maskjax.interop.export import ExportReport, export_weights
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.load import ImportReport, import_weights
 from maskjax.interop.rules import Constant, Rule
+from maskjax.nn.geometry import Geometry
 
 __all__ = [
     "Constant",

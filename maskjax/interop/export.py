@@ -13,11 +13,11 @@ from maskjax import __version__
 from maskjax.errors import UserError
 from maskjax.interop import files
 from maskjax.interop.convert import to_torch
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import FORMATS, LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
 from maskjax.interop.snippets import snippet
+from maskjax.nn.geometry import Geometry
 
 # Settings that no PyTorch layout has a place for; the file's metadata keeps them.
 SETTINGS = ("mask_ratio", "norm_pix", "mean", "std")

@@ -2,34 +2,51 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from maskjax.errors import UserError
-from maskjax.interop.geometry import Geometry
-from maskjax.interop.layouts import LAYOUTS
+from maskjax.interop.layouts import LAYOUTS, rules_for
+from maskjax.nn.geometry import Geometry
 
-# What files of each layout may hold: (layout, what to call it, changes to the model's geometry).
-ENCODER = {"decoder_dim": 0, "pool": "none", "num_classes": 0}
-FULL = {"decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 1, "decoder_mlp_hidden": 8}
-WHOLE = {**ENCODER, **FULL}
+# What files of each layout may hold: (layout, what to call it, options of the geometry).
+DECODER = {"decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 1, "decoder_mlp_hidden": 8}
+GAP = {"pool": "gap", "num_classes": 1}
+CLS = {"pool": "cls", "num_classes": 1}
+LEARNED = {"position": "learned"}
+SCALED = {**LEARNED, "layer_scale": True}
+BEIT = {"position": "none", "qkv_bias": "query_value", "layer_scale": True}
+VIDEO = {"position": "none", "cls": False, "frames": 2, "qkv_bias": "query_value"}
+CLIP = {**LEARNED, "patch_bias": False, "pre_norm": True, "activation": "quick_gelu"}
 KINDS = (
-    ("mae", "mae, encoder only", ENCODER),
-    ("mae", "mae, encoder and decoder", WHOLE),
-    (
-        "classify",
-        "classify, mean pooling (pool='gap')",
-        {**ENCODER, "pool": "gap", "num_classes": 1},
-    ),
-    (
-        "classify",
-        "classify, class token (pool='cls')",
-        {**ENCODER, "pool": "cls", "num_classes": 1},
-    ),
-    ("hf", "hf, encoder only", ENCODER),
-    ("hf", "hf, encoder and decoder", WHOLE),
-    ("hf5", "hf5, encoder only", ENCODER),
-    ("hf5", "hf5, encoder and decoder", WHOLE),
-    ("hf5saved", "hf5saved, encoder and decoder", WHOLE),
+    ("mae", "mae, encoder only", {}),
+    ("mae", "mae, encoder and decoder", DECODER),
+    ("classify", "classify, mean pooling (pool='gap')", GAP),
+    ("classify", "classify, class token (pool='cls')", CLS),
+    ("hf", "hf, encoder only", {}),
+    ("hf", "hf, encoder and decoder", DECODER),
+    ("hf5", "hf5, encoder only", {}),
+    ("hf5", "hf5, encoder and decoder", DECODER),
+    ("hf5saved", "hf5saved, encoder and decoder", DECODER),
+    ("hf_vit", "hf_vit, classifier", {**CLS, **LEARNED}),
+    ("hf_vit", "hf_vit, with distillation token", {**LEARNED, "dist_token": True}),
+    ("timm", "timm, with layer scale", SCALED),
+    ("timm", "timm, with layer scale and registers", {**SCALED, "registers": 1}),
+    ("timm", "timm, with distillation token", {**LEARNED, "dist_token": True}),
+    ("timm", "timm, norm before the blocks (CLIP)", CLIP),
+    ("dinov2", "dinov2", {**SCALED, "mask_token": True}),
+    ("dinov2", "dinov2, with registers", {**SCALED, "mask_token": True, "registers": 1}),
+    ("hf_dinov2", "hf_dinov2", {**SCALED, "mask_token": True}),
+    ("hf_dinov2", "hf_dinov2, with registers", {**SCALED, "mask_token": True, "registers": 1}),
+    ("clip", "clip, with projection", {**CLIP, "projection": 1}),
+    ("hf_clip", "hf_clip", CLIP),
+    ("hf_clip", "hf_clip, with projection", {**CLIP, "projection": 1}),
+    ("beit", "beit, a bias table for each layer", {**BEIT, **GAP, "relative": "layer"}),
+    ("pretraining", "pretraining (SimMIM)", {**BEIT, "relative": "shared", "mask_token": True}),
+    ("pretraining", "pretraining (CAE)", {**BEIT, **LEARNED}),
+    ("pretraining", "pretraining (VideoMAE)", VIDEO),
+    ("hf_beit", "hf_beit", {**BEIT, **GAP, "relative": "layer"}),
+    ("hf_beit", "hf_beit, shared bias table", {**BEIT, "relative": "shared", "mask_token": True}),
+    ("hf_videomae", "hf_videomae", VIDEO),
 )
 
 
@@ -51,38 +68,42 @@ def choose(keys: Iterable[str], geometry: Geometry, candidates: Iterable[str] = 
     """The layout that knows most of the file's names, for this model; the first one of equals.
 
     Raises:
-        UserError: No candidate knows any of the names.
+        UserError: No candidate knows any of the names, or can hold such a model.
     """
     names = names_of(keys)
-    best, most = "", 0
+    best, most, refusals = "", 0, []
     for layout in candidates:
-        known = len(names & _names(layout, geometry))
+        try:
+            known = len(names & _names(layout, geometry, names))
+        except UserError as error:  # the layout cannot hold such a model
+            refusals.append(str(error))
+            continue
         if known > most:
             best, most = layout, known
     if not best:
         some = ", ".join(sorted(names)[:5]) or "none at all"
+        reasons = "".join(f" ({line})" for line in dict.fromkeys(refusals))
+        known = ", ".join(candidates)
         raise UserError(
-            f"no layout known here ({', '.join(LAYOUTS)}) has keys like this file's: {some}."
+            f"no layout known here ({known}) has keys like this file's: {some}.{reasons}"
         )
     return best
 
 
-def looks_like(keys: Iterable[str], geometry: Geometry) -> Guess | None:
+def looks_like(keys: Iterable[str]) -> Guess | None:
     """The kind of file whose names agree best with these, whatever the model; None for no match.
 
     The score is the number of common names over the number of all names of both.
     """
     names = names_of(keys)
     guesses = []
-    for layout, label, changes in KINDS:
-        expected = _names(layout, replace(geometry, cls=True, **changes))
+    for layout, label, options in KINDS:
+        geometry = Geometry((8, 8), 4, 3, 8, 1, 1, 8, **options)
+        expected = _names(layout, geometry, names)
         guesses.append(Guess(layout, label, len(names & expected) / len(names | expected)))
     best = max(guesses, key=lambda guess: guess.score)
     return best if best.score > 0 else None
 
 
-def _names(layout: str, geometry: Geometry) -> frozenset[str]:
-    try:
-        return frozenset(rule.theirs for rule in LAYOUTS[layout](geometry))
-    except UserError:  # the layout cannot hold such a model, so the file is not of this layout
-        return frozenset()
+def _names(layout: str, geometry: Geometry, names: frozenset[str]) -> frozenset[str]:
+    return frozenset(rule.theirs for rule in rules_for(layout, geometry, names))

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from maskjax.errors import UserError
-from maskjax.interop import files
+from maskjax.interop import folders
 from maskjax.interop.convert import tree_of
 from maskjax.interop.differences import Differences, group
-from maskjax.interop.geometry import Geometry
-from maskjax.interop.guess import choose, looks_like
-from maskjax.interop.layouts import FORMATS, LAYOUTS
+from maskjax.interop.guess import choose, looks_like, names_of
+from maskjax.interop.hf_config import geometry_of, layout_of
+from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, rules_for
 from maskjax.interop.match import Match, match_arrays
+from maskjax.interop.resample import Resampling
 from maskjax.interop.shapes import param_tree
+from maskjax.nn.geometry import Geometry
 
 # Fields of the metadata that must agree, heads above all: shapes do not tell them. The kind of
 # position table may differ (fine-tuning trains a table that began as the fixed one): the tables'
 # own rules decide whether the file's fits.
-BINDING = ("patch_size", "channels", "dim", "depth", "heads", "mlp_hidden", "cls")
+BINDING = (
+    *("patch_size", "channels", "dim", "depth", "heads", "mlp_hidden", "cls"),
+    *("frames", "tubelet", "dist_token", "registers", "relative", "pre_norm", "qkv_bias"),
+    *("layer_scale", "activation", "mlp"),
+)
 DECODER = ("decoder_dim", "decoder_depth", "decoder_heads", "decoder_mlp_hidden")
 
 
@@ -62,19 +68,26 @@ def import_weights(
     *,
     allow_unused: Iterable[str] = (),
     allow_missing: Iterable[str] = (),
+    encoder_only: bool = False,
 ) -> tuple[dict[str, Any], ImportReport]:
     """Read a weights file into a tree of maskjax.
 
+    Tables of learned positions and relative biases of another grid are resampled, and the report
+    says so; fixed tables are regenerated.
+
     Args:
-        path: .safetensors, .npz, or (with torch installed) .pth, .pt, .bin.
+        path: .safetensors, .npz, (with torch installed) .pth, .pt, .bin, or a folder with
+            config.json and weights, in shards or not.
         like: Nested dict of arrays or ``jax.ShapeDtypeStruct`` to fill; default: the tree of the
             geometry, in float32.
-        geometry: Of ``like``; default: what the file's metadata says.
-        format: "mae", "timm", "hf" or the name of one layout; default: what the metadata says, else
-            told by the key names.
+        geometry: Of ``like``; default: what the file's metadata or the folder's config.json says.
+        format: A name of ``FORMATS`` or of one layout; default: what the metadata says, else told
+            by the key names.
         allow_unused: Patterns of the file's keys that may be left over ("head.*").
         allow_missing: Patterns of the file's keys or of our paths ("decoder/*") that may be missing
             and keep their value in ``like``.
+        encoder_only: Also leave out what files of the layout hold beside an encoder: decoder,
+            heads, text tower.
 
     Returns:
         (nested dict of numpy arrays, what was read).
@@ -83,29 +96,35 @@ def import_weights(
         UserError: The file cannot be read; its layout is unknown; its geometry, keys, shapes or
             fixed tables differ from the model's.
     """
-    arrays, metadata = files.read(path)
-    geometry = _geometry(path, geometry, Geometry.from_metadata(metadata))
+    found = folders.read(path)
+    theirs = Geometry.from_metadata(found.metadata) or geometry_of(found.config, f"{path}/config")
+    if encoder_only and theirs:
+        theirs = theirs.encoder_only()
+    geometry = _geometry(path, geometry, theirs)
     like = param_tree(geometry) if like is None else like
-    layout = _layout(path, arrays, metadata, geometry, format)
+    layout = _layout(path, found, geometry, format)
+    around = AROUND[layout] if encoder_only else ()
+    spare = (*BUFFERS, *around, *(f"module.{pattern}" for pattern in around))
     match = match_arrays(
-        arrays,
-        LAYOUTS[layout](geometry),
+        found.arrays,
+        rules_for(layout, geometry, names_of(found.arrays)),
         like,
-        allow_unused=tuple(allow_unused),
+        allow_unused=(*spare, *allow_unused),
         allow_missing=tuple(allow_missing),
+        resampling=Resampling(theirs.grid if theirs else None, antialias=layout == "timm"),
     )
     if match.differences:
-        hints = _hints(arrays, geometry, layout, match.differences)
+        hints = _hints(found.arrays, layout, match.differences)
         raise UserError(match.differences.message(f"{path} (layout {layout})", hints))
     report = ImportReport(
         path=Path(path),
         layout=layout,
         geometry=geometry,
-        metadata=metadata,
-        num_arrays=len(arrays),
+        metadata=found.metadata,
+        num_arrays=len(found.arrays),
         kept=tuple(match.kept),
         ignored=tuple(match.ignored),
-        notes=_notes(match, metadata),
+        notes=_notes(match, geometry, theirs),
     )
     return tree_of(match, like), report
 
@@ -125,27 +144,26 @@ def _geometry(path: Any, wanted: Geometry | None, found: Geometry | None) -> Geo
     return wanted
 
 
-def _layout(
-    path: Any, arrays: Mapping, metadata: Mapping[str, str], geometry: Geometry, format: str | None
-) -> str:
-    if format is None and metadata.get("layout") in LAYOUTS:
-        return metadata["layout"]
+def _layout(path: Any, found: folders.Weights, geometry: Geometry, format: str | None) -> str:
+    told = found.metadata.get("layout") or layout_of(found.config)
+    if format is None and told in LAYOUTS:
+        return told
     if format in LAYOUTS and format not in FORMATS:
         return format
     if format is not None and format not in FORMATS:
         names = ", ".join(dict.fromkeys([*FORMATS, *LAYOUTS]))
         raise UserError(f"unknown format {format!r}; choose one of {names}.")
     try:
-        return choose(arrays, geometry, FORMATS[format] if format else LAYOUTS)
+        return choose(found.arrays, geometry, FORMATS[format] if format else LAYOUTS)
     except UserError as error:
-        kind = looks_like(arrays, geometry)
+        kind = looks_like(found.arrays)
         hint = f" It looks like layout {kind.label}." if kind else ""
         raise UserError(f"{path}: {error}{hint}") from None
 
 
-def _hints(arrays: Mapping, geometry: Geometry, layout: str, differences: Differences) -> list[str]:
+def _hints(arrays: Mapping, layout: str, differences: Differences) -> list[str]:
     hints = []
-    kind = looks_like(arrays, geometry)
+    kind = looks_like(arrays)
     if kind and (differences.missing or differences.unfilled or differences.unused):
         hints.append(
             f"By its names the file looks like layout {kind.label}; it was read as {layout}."
@@ -160,14 +178,13 @@ def _hints(arrays: Mapping, geometry: Geometry, layout: str, differences: Differ
     return hints
 
 
-def _notes(match: Match, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    casts = (
+def _notes(match: Match, geometry: Geometry, theirs: Geometry | None) -> tuple[str, ...]:
+    notes = [
         f"{count} arrays cast from {found} to {needed}"
         for (found, needed), count in match.casts.items()
-    )
-    unchecked = (
-        []
-        if Geometry.from_metadata(metadata)
-        else ["the file says nothing of its geometry, so the number of heads was not checked"]
-    )
-    return (*casts, *match.notes, *unchecked)
+    ]
+    if theirs is None:
+        notes.append("the file says nothing of its geometry: the number of heads was not checked")
+    elif theirs.eps != geometry.eps:
+        notes.append(f"the norms of the file have eps={theirs.eps}, the model's {geometry.eps}")
+    return (*notes, *match.notes)

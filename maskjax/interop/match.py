@@ -10,6 +10,7 @@ from einops import EinopsError
 
 from maskjax.interop.differences import Differences
 from maskjax.interop.paths import flatten, matches
+from maskjax.interop.resample import Resampling, resampled
 from maskjax.interop.rules import Constant, Layout, Rule
 from maskjax.interop.tables import check_table
 
@@ -29,6 +30,7 @@ class Match:
         ignored: Keys of the file that were allowed to be left over.
         casts: (dtype in the file, dtype in the model) -> number of tensors.
         notes: Sentences for the report.
+        resampling: How tables of another grid are resampled; None = they do not fit.
     """
 
     leaves: dict[str, np.ndarray] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Match:
     ignored: list[str] = field(default_factory=list)
     casts: Counter = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    resampling: Resampling | None = None
 
 
 def match_arrays(
@@ -46,6 +49,7 @@ def match_arrays(
     *,
     allow_unused: Iterable[str] = (),
     allow_missing: Iterable[str] = (),
+    resampling: Resampling | None = None,
 ) -> Match:
     """Compare and convert, raising nothing for what differs.
 
@@ -55,8 +59,9 @@ def match_arrays(
         like: Nested dict of arrays or ``jax.ShapeDtypeStruct``.
         allow_unused: Patterns of torch keys that may be left over.
         allow_missing: Patterns of torch keys or of our paths that may be missing.
+        resampling: How tables of another grid are resampled; None = they do not fit.
     """
-    match, wanted, allowed = Match(), flatten(like), tuple(allow_missing)
+    match, wanted, allowed = Match(resampling=resampling), flatten(like), tuple(allow_missing)
     used: set[str] = set()
     covered: set[str] = set()
     for rule in rules:
@@ -112,11 +117,24 @@ def _layer(
             f"{key}: the model's {wanted} is no {rule.transform.name} of this geometry"
         )
         return None
-    if array.shape != needed:
-        match.differences.reshaped[key] = (tuple(array.shape), needed)
+    if array.shape != needed and not (array := _resampled(match, rule, key, array, needed)).size:
         return None
     _note_dtype(match, key, array.dtype, np.dtype(like[rule.paths[0]].dtype))
     return rule.transform.from_torch(array, *shapes)
+
+
+def _resampled(
+    match: Match, rule: Rule, key: str, array: np.ndarray, needed: tuple[int, ...]
+) -> np.ndarray:
+    """The table for the grid of the model, or an empty array where that cannot be."""
+    if match.resampling and rule.resize:
+        table, sentence = resampled(rule.resize, array, match.resampling)
+        if table is not None and table.shape == needed:
+            note = f"{rule.theirs} {sentence}"
+            match.notes += [] if note in match.notes else [note]
+            return table
+    match.differences.reshaped[key] = (tuple(array.shape), needed)
+    return np.zeros(0)
 
 
 def _note_dtype(match: Match, key: str, found: np.dtype, needed: np.dtype) -> None:

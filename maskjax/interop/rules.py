@@ -14,6 +14,21 @@ DEPTH = "{i}"
 
 
 @dataclass(frozen=True)
+class Resize:
+    """A table that can be resampled from the grid of a file to that of the model.
+
+    Attributes:
+        kind: "table" (learned positions) or "relative" (bias by offset).
+        grid: (rows, columns) of the model's patches.
+        extra: Rows that are kept: in front of a table, at the end of a bias table.
+    """
+
+    kind: str
+    grid: tuple[int, int]
+    extra: int
+
+
+@dataclass(frozen=True)
 class Rule:
     """Our leaf or leaves <-> one torch key (one key a layer, when the key holds "{i}").
 
@@ -23,11 +38,13 @@ class Rule:
         theirs: Torch key. "{i}" stands for the leading depth axis of our stacked leaf: layer i of
             the leaf is the tensor of that name with the number i in it.
         transform: How one layer's leaves become the tensor, and back.
+        resize: Set where a file's tensor of another grid may be resampled.
     """
 
     ours: str | tuple[str, ...]
     theirs: str
     transform: Transform = IDENTITY
+    resize: Resize | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:

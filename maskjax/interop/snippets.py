@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from maskjax.interop.geometry import Geometry
+from maskjax.nn.geometry import Geometry
 
 
 def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, Any]) -> str:

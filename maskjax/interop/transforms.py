@@ -80,11 +80,16 @@ def fused(inner: Transform, name: str) -> Transform:
     return Transform(name, to_torch, from_torch)
 
 
-def patch_conv(patch_size: int, channels: int) -> Transform:
-    """Patch projection: our matrix [P, D] and the (D, C, p, p) weight of a stride-p convolution."""
-    return rearranged(
-        "patch projection", "(p q c) d", "d c p q", p=patch_size, q=patch_size, c=channels
-    )
+def patch_conv(patch_size: int, channels: int, tubelet: int = 0) -> Transform:
+    """Patch projection: our matrix [P, D] and the (D, C, p, p) weight of a stride-p convolution.
+
+    With a tubelet of u frames the weight is (D, C, u, p, p), and P lists (frame, row, column,
+    channel).
+    """
+    sizes = {"p": patch_size, "q": patch_size, "c": channels}
+    if tubelet:
+        return rearranged("tube projection", "(u p q c) d", "d c u p q", u=tubelet, **sizes)
+    return rearranged("patch projection", "(p q c) d", "d c p q", **sizes)
 
 
 IDENTITY = Transform("same array", lambda leaf: leaf, lambda array, shape: (array,))
@@ -94,5 +99,8 @@ HEAD_BIAS = rearranged("bias of heads", "h k", "(h k)")
 OUT_KERNEL = rearranged("kernel out of heads", "h k d", "d (h k)")
 QKV_KERNEL = fused(HEAD_KERNEL, "fused qkv kernel")
 QKV_BIAS = fused(HEAD_BIAS, "fused qkv bias")
+GATED_KERNEL = fused(LINEAR, "fused gate kernel")
+GATED_BIAS = fused(IDENTITY, "fused gate bias")
 TOKEN = rearranged("token", "d", "1 1 d")
+ROW = rearranged("token as a row", "d", "1 d")
 TABLE = rearranged("position table", "n d", "1 n d")

@@ -24,6 +24,7 @@ class Attention(nn.Module):
     Attributes:
         heads: number of heads; divides D.
         qkv_bias, out_bias: whether those projections have biases.
+        key_bias: False leaves the key's out, which softmax does not see (BEiT, VideoMAE).
         dtype: of the matmul operands; scores and softmax are float32.
         implementation: "einsum" (default: any device, any tap), or the fused kernels of
             `jax.nn.dot_product_attention`: "xla", "cudnn" (GPU; pays from about 1,000 tokens).
@@ -32,6 +33,7 @@ class Attention(nn.Module):
     heads: int
     qkv_bias: bool = True
     out_bias: bool = True
+    key_bias: bool = True
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "einsum"
 
@@ -61,7 +63,8 @@ class Attention(nn.Module):
         init = xavier_uniform(dim, 3 * dim)
         seen = {}
         for name in ("query", "key", "value"):
-            projection = Dense(shape, 1, self.qkv_bias, self.dtype, init, name=name)
+            use_bias = self.qkv_bias and (self.key_bias or name != "key")
+            projection = Dense(shape, 1, use_bias, self.dtype, init, name=name)
             seen[name] = projection(x).swapaxes(1, 2)
         if self.implementation == "einsum":
             seen["attention"] = attention_weights(seen["query"], seen["key"], allow, bias)

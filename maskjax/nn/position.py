@@ -43,15 +43,30 @@ def _sincos_1d(positions: np.ndarray, dim: int) -> np.ndarray:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def resize_table(table: Array, old: Grid, new: Grid) -> Array:
+@functools.lru_cache(maxsize=8)
+def sinusoid_1d(num: int, dim: int) -> np.ndarray:
+    """Fixed table over a flattened index, of VideoMAE: float32[num, D], read-only.
+
+    Channel j of position p is sin (even j) or cos (odd j) of p / 10000^(2 floor(j / 2) / D).
+    """
+    rates = 10000.0 ** (-2 * (np.arange(dim) // 2) / dim)
+    angles = np.arange(num, dtype=np.float64)[:, None] * rates
+    table = np.where(np.arange(dim) % 2, np.cos(angles), np.sin(angles)).astype(np.float32)
+    table.setflags(write=False)
+    return table
+
+
+def resize_table(table: Array, old: Grid, new: Grid, *, antialias: bool = False) -> Array:
     """Bicubic resampling of a position table to another grid; extra leading rows (cls) are kept.
 
-    Equals torch's `interpolate(mode="bicubic", align_corners=False)`, which MAE's fine-tuning
-    uses: cubic convolution with a = -0.75, no antialiasing, edges repeated.
+    Equals torch's `interpolate(mode="bicubic", align_corners=False)`, which MAE's fine-tuning and
+    Hugging Face use: cubic convolution with a = -0.75, edges repeated. With `antialias` it equals
+    torch's of that name, which timm uses: a = -0.5, and the kernel widens when the grid shrinks.
 
     Args:
         table: float[E + old rows * old columns, D], E >= 0 extra rows in front.
         old, new: (rows, columns).
+        antialias: see above.
 
     Returns:
         float[E + new rows * new columns, D].
@@ -65,7 +80,8 @@ def resize_table(table: Array, old: Grid, new: Grid) -> Array:
     if old == new:
         return table
     cells = table[extra:].reshape(*old, -1)
-    vertical, horizontal = _bicubic(old[0], new[0]), _bicubic(old[1], new[1])
+    weights = _bicubic_antialias if antialias else _bicubic
+    vertical, horizontal = weights(old[0], new[0]), weights(old[1], new[1])
     cells = jnp.einsum("ri,cj,ijd->rcd", vertical, horizontal, cells, precision="highest")
     return jnp.concatenate([table[:extra], cells.reshape(new[0] * new[1], -1)])
 
@@ -79,6 +95,14 @@ def _bicubic(old: int, new: int) -> np.ndarray:
         share = _cubic(np.abs(centres - index))
         np.add.at(weights, (np.arange(new), np.clip(index, 0, old - 1)), share)
     return weights.astype(np.float32)
+
+
+def _bicubic_antialias(old: int, new: int) -> np.ndarray:
+    """As `_bicubic`, with a = -0.5, the kernel scaled by max(1, old / new), rows summing to 1."""
+    centres, scale = (np.arange(new) + 0.5) * (old / new), max(old / new, 1.0)
+    distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / scale
+    weights = _cubic(distance, -0.5)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:

@@ -22,8 +22,8 @@ RULES: Rules = (
     (r"attn/(query|key|value)/kernel$", ("fsdp", "tensor", None)),
     (r"attn/(query|key|value)/bias$", ("tensor", None)),
     (r"attn/out/kernel$", ("tensor", None, "fsdp")),
-    (r"mlp/fc1/kernel$", ("fsdp", "tensor")),
-    (r"mlp/fc1/bias$", ("tensor",)),
+    (r"mlp/(fc1|gate)/kernel$", ("fsdp", "tensor")),
+    (r"mlp/(fc1|gate)/bias$", ("tensor",)),
     (r"mlp/fc2/kernel$", ("tensor", "fsdp")),
     (r"(bias|scale|cls_token|mask_token)$", ()),
 )

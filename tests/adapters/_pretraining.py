@@ -10,10 +10,10 @@ from jax import Array
 
 from maskjax import losses
 from maskjax.interop.convert import from_torch
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import LAYOUTS
 from maskjax.masking import Draws
 from maskjax.method import Method, Tree, build_method
+from maskjax.nn.geometry import Geometry
 
 
 class Inputs(NamedTuple):

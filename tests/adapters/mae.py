@@ -16,11 +16,11 @@ from jax import Array
 from adapters import _pretraining as pretraining
 from adapters._pretraining import Inputs
 from maskjax.interop.convert import from_torch, to_torch
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import LAYOUTS
 from maskjax.interop.rules import Rule
 from maskjax.interop.shapes import param_tree
 from maskjax.masking import patchify
+from maskjax.nn.geometry import Geometry
 from maskjax.nn.norm import batch_moments, batch_norm, update_running_moments
 from maskjax.nn.position import resize_table, sincos_2d
 from maskjax.nn.vit import Classifier, Size

@@ -10,8 +10,8 @@ import numpy as np
 from adapters import _pretraining as pretraining
 from adapters._pretraining import Inputs
 from maskjax.errors import UserError
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import LAYOUTS
+from maskjax.nn.geometry import Geometry
 
 INPUTS = ("config", "param/*", "input/*", "noise/*")
 

@@ -25,32 +25,58 @@ FULL = Geometry(
 def shapes(g: Geometry) -> dict[str, tuple[int, ...]]:
     """Path -> shape, spelled out and not shared with the package, which it checks."""
     patch, tokens = g.patch_size * g.patch_size * g.channels, g.grid[0] * g.grid[1]
+    if g.frames:
+        patch, tokens = patch * g.tubelet, tokens * (g.frames // g.tubelet)
+    offsets = (2 * g.grid[0] - 1) * (2 * g.grid[1] - 1) + (3 if g.cls else 0)
     tree = {
         "encoder/patch_embed/kernel": (patch, g.dim),
-        "encoder/patch_embed/bias": (g.dim,),
         **stack("encoder/blocks", g.depth, g.dim, g.heads, g.mlp_hidden),
     }
-    if g.cls:
-        tree["encoder/cls_token"] = (g.dim,)
+    if g.patch_bias:
+        tree["encoder/patch_embed/bias"] = (g.dim,)
+    for name in ("cls", "dist", "mask"):
+        if getattr(g, {"cls": "cls"}.get(name, f"{name}_token")):
+            tree[f"encoder/{name}_token"] = (g.dim,)
+    if g.registers:
+        tree["encoder/register_tokens"] = (g.registers, g.dim)
     if g.position == "learned":
-        tree["encoder/pos_embed"] = (tokens + (1 if g.cls else 0), g.dim)
+        extra = g.cls + g.dist_token if g.prefix_positions else 0
+        tree["encoder/pos_embed"] = (tokens + extra, g.dim)
+    if g.pre_norm:
+        tree |= {"encoder/pre_norm/scale": (g.dim,), "encoder/pre_norm/bias": (g.dim,)}
+    for name in {"all": (), "query_value": ("key",), "none": ("query", "key", "value")}[g.qkv_bias]:
+        del tree[f"encoder/blocks/attn/{name}/bias"]
+    if g.mlp == "swiglu":
+        tree["encoder/blocks/mlp/gate/kernel"] = (g.depth, g.dim, g.mlp_hidden)
+        tree["encoder/blocks/mlp/gate/bias"] = (g.depth, g.mlp_hidden)
+    if g.layer_scale:
+        tree |= {f"encoder/blocks/ls{i}/scale": (g.depth, g.dim) for i in (1, 2)}
+    if g.relative == "layer":
+        tree["encoder/blocks/relative"] = (g.depth, offsets, g.heads)
+    if g.relative == "shared":
+        tree["encoder/relative"] = (offsets, g.heads)
     last = "fc_norm" if g.pool == "gap" else "encoder/norm"
-    tree |= {f"{last}/scale": (g.dim,), f"{last}/bias": (g.dim,)}
+    if g.pool == "gap" or g.final_norm:
+        tree |= {f"{last}/scale": (g.dim,), f"{last}/bias": (g.dim,)}
     if g.num_classes:
         tree |= {"head/kernel": (g.dim, g.num_classes), "head/bias": (g.num_classes,)}
-    if g.decoder_dim:
-        e = g.decoder_dim
-        tree |= {
-            "decoder/embed/kernel": (g.dim, e),
-            "decoder/embed/bias": (e,),
-            "decoder/mask_token": (e,),
-            **stack("decoder/blocks", g.decoder_depth, e, g.decoder_heads, g.decoder_mlp_hidden),
-            "decoder/norm/scale": (e,),
-            "decoder/norm/bias": (e,),
-            "decoder/pred/kernel": (e, patch),
-            "decoder/pred/bias": (patch,),
-        }
-    return tree
+    if g.projection:
+        tree["projection/kernel"] = (g.dim, g.projection)
+    return tree | (decoder(g, patch) if g.decoder_dim else {})
+
+
+def decoder(g: Geometry, patch: int) -> dict[str, tuple[int, ...]]:
+    e = g.decoder_dim
+    return {
+        "decoder/embed/kernel": (g.dim, e),
+        "decoder/embed/bias": (e,),
+        "decoder/mask_token": (e,),
+        **stack("decoder/blocks", g.decoder_depth, e, g.decoder_heads, g.decoder_mlp_hidden),
+        "decoder/norm/scale": (e,),
+        "decoder/norm/bias": (e,),
+        "decoder/pred/kernel": (e, patch),
+        "decoder/pred/bias": (patch,),
+    }
 
 
 def stack(at, depth, dim, heads, hidden):
@@ -77,14 +103,62 @@ def random_tree(g: Geometry, seed: int = 0, dtype=np.float32) -> dict:
 dtypes = st.sampled_from([np.float32, np.float16, ml_dtypes.bfloat16])
 
 
+# Layout -> the values that its models may have, beside sizes.
+BOOL, BIAS = (False, True), ("all", "none")
+POSITIONS = ("sincos", "learned")
+VIT = {"position": ("learned",), "qkv_bias": BIAS, "final_norm": BOOL}
+DINOV2 = {**VIT, "layer_scale": BOOL, "mlp": ("plain", "swiglu"), "registers": (0, 2)}
+CLIP = {**VIT, "pre_norm": BOOL, "patch_bias": BOOL, "projection": (0, 3)}
+BEIT = {
+    "position": ("none", "learned"),
+    "qkv_bias": ("query_value",),
+    "layer_scale": BOOL,
+    "relative": ("none", "layer", "shared"),
+    "mask_token": BOOL,
+    "pool": ("none", "gap", "cls"),
+    "cls": (True,),
+}
+VIDEO = {
+    "position": ("sinusoid",),
+    "qkv_bias": ("query_value", "none"),
+    "frames": (4,),
+    "tubelet": (1, 2),
+    "cls": (False,),
+    "pool": ("none", "gap"),
+    "final_norm": BOOL,
+}
+VALUES = {
+    "mae": {"position": POSITIONS, "cls": BOOL},
+    "classify": {"position": POSITIONS, "cls": BOOL, "pool": ("cls", "gap")},
+    "timm": {
+        **DINOV2,
+        "pre_norm": BOOL,
+        "patch_bias": BOOL,
+        "dist_token": BOOL,
+        "prefix_positions": BOOL,
+        "cls": BOOL,
+        "pool": ("none", "cls", "gap"),
+        "activation": ("gelu", "quick_gelu"),
+    },
+    **{name: {"position": POSITIONS} for name in ("hf", "hf5", "hf5saved")},
+    "hf_vit": {**VIT, "dist_token": BOOL, "pool": ("none", "cls")},
+    "dinov2": {**DINOV2, "mask_token": BOOL},
+    "hf_dinov2": {**DINOV2, "mask_token": BOOL},
+    "clip": CLIP,
+    "hf_clip": CLIP,
+    "beit": BEIT,
+    "pretraining": {**BEIT, "pool": ("none",)},
+    "hf_beit": BEIT,
+    "hf_videomae": VIDEO,
+}
+WITH_DECODER = ("mae", "hf", "hf5", "hf5saved")
+
+
 @st.composite
 def geometries(draw, layout: str = "mae") -> Geometry:
     """Any small geometry that the layout can hold: all aspect ratios, 1 and 3 channels."""
     number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
-    patch, heads, decoder_heads = number(1, 3), number(1, 3), number(1, 3)
-    hub = layout.startswith("hf")
-    pools = {"timm": ["none", "cls", "gap"], "classify": ["cls", "gap"]}.get(layout, ["none"])
-    pool = draw(st.sampled_from(pools))
+    patch, heads = number(1, 3), number(1, 3)
     values = {
         "image_size": (patch * number(1, 4), patch * number(1, 4)),
         "patch_size": patch,
@@ -93,12 +167,14 @@ def geometries(draw, layout: str = "mae") -> Geometry:
         "depth": number(1, 3),
         "heads": heads,
         "mlp_hidden": number(1, 9),
-        "position": draw(st.sampled_from(["sincos", "learned"])),
-        "cls": True if hub or pool == "cls" else draw(st.booleans()),
-        "pool": pool,
-        "num_classes": 0 if pool == "none" else number(0, 3),
     }
-    if pool == "none" and layout != "timm" and draw(st.booleans()):
+    values |= {name: draw(st.sampled_from(given)) for name, given in VALUES[layout].items()}
+    if values.get("pool") == "cls" or values.get("dist_token"):
+        values["cls"] = True
+    if values.get("pool", "none") != "none":
+        values |= {"num_classes": number(0, 3), "final_norm": True}
+    if layout in WITH_DECODER and draw(st.booleans()):
+        decoder_heads = number(1, 3)
         values |= {
             "decoder_dim": decoder_heads * 4 * number(1, 2),
             "decoder_depth": number(1, 3),

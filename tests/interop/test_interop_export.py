@@ -210,8 +210,8 @@ def test_guesses():
     for layout, names in keys.items():
         expected = "mae" if layout == "timm" else layout
         assert choose(names, FULL) == expected
-        assert looks_like(names, CLASSIFIER).layout == expected
-        assert looks_like(names, FULL).score == 1
-    assert looks_like(["x.y"], FULL) is None
+        assert looks_like(names).layout == expected
+        assert looks_like(names).score == 1
+    assert looks_like(["x.y"]) is None
     with pytest.raises(UserError, match="no layout"):
         choose([], FULL)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from interop_trees import FULL, dtypes, geometries, random_tree, shapes
 
 from maskjax.interop import Constant, from_torch, to_torch
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
+from maskjax.nn.geometry import Geometry
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
 few = settings(max_examples=25, deadline=None)

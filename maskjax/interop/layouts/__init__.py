@@ -3,11 +3,12 @@
 The order matters where two layouts have the same names (official MAE took timm's): the first wins.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
-from maskjax.interop.geometry import Geometry
-from maskjax.interop.layouts import classify, hf, mae, timm
+from maskjax.interop.layouts import beit, classify, clip, hf, hf_vit, mae, timm
 from maskjax.interop.rules import Layout
+from maskjax.nn.geometry import Geometry
 
 LAYOUTS: Mapping[str, Callable[[Geometry], Layout]] = {
     "mae": mae.rules,
@@ -16,11 +17,106 @@ LAYOUTS: Mapping[str, Callable[[Geometry], Layout]] = {
     "hf": hf.rules,
     "hf5": hf.rules_memory,
     "hf5saved": hf.rules_saved,
+    "hf_vit": hf_vit.rules,
+    "dinov2": timm.rules_dinov2,
+    "hf_dinov2": hf_vit.rules_dinov2,
+    "clip": clip.rules,
+    "hf_clip": clip.rules_hf,
+    "beit": beit.rules,
+    "pretraining": beit.rules_pretraining,
+    "hf_beit": hf_vit.rules_beit,
+    "hf_videomae": hf_vit.rules_videomae,
 }
 
-# What a user asks for -> the layouts that this may mean when reading.
+# What a user asks for -> the layouts that this may mean when reading; the first is written.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "mae": ("mae", "classify"),
     "timm": ("timm",),
     "hf": ("hf", "hf5", "hf5saved"),
+    "deit": ("timm",),
+    "dino": ("timm",),
+    "hf_vit": ("hf_vit",),
+    "hf_deit": ("hf_vit",),
+    "dinov2": ("dinov2",),
+    "hf_dinov2": ("hf_dinov2",),
+    "clip": ("clip",),
+    "hf_clip": ("hf_clip",),
+    "beit": ("beit", "pretraining"),
+    "simmim": ("pretraining", "beit"),
+    "cae": ("pretraining", "beit"),
+    "hf_beit": ("hf_beit",),
+    "videomae": ("pretraining", "beit"),
+    "hf_videomae": ("hf_videomae",),
 }
+
+# The prefix that a layout's keys have -> others under which files hold the same keys. torch's
+# DataParallel puts "module." in front of everything.
+PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "hf": ("vit.", ""),
+    "hf5": ("vit.", ""),
+    "hf_vit": ("vit.", "deit.", ""),
+    "hf_dinov2": ("dinov2.", "dinov2_with_registers.", ""),
+    "clip": ("visual.", ""),
+    "hf_clip": ("vision_model.", ""),
+    "pretraining": ("encoder.",),
+    "hf_beit": ("beit.", ""),
+    "hf_videomae": ("videomae.", ""),
+}
+
+# Keys that hold no weights, in files of any layout: indices that are computed, counters.
+BUFFERS = (
+    "*relative_position_index",
+    "*position_ids",
+    "*num_batches_tracked",
+    "*attn_mask",
+    "*attn.k_bias",
+)
+
+# What files of a layout hold beside an encoder: decoders, heads, text towers, pooled outputs.
+TEXT_TOWER = ("transformer.*", "*token_embedding.*", "positional_embedding", "ln_final.*")
+CLIP_REST = ("text_projection", "logit_scale", "input_resolution", "context_length", "vocab_size")
+CAE_REST = ("rd_pos_embed", "alignment_encoder.*", "regresser.*", "encoder_to_regresser*")
+AROUND: Mapping[str, tuple[str, ...]] = {
+    "mae": ("decoder_*", "mask_token", "head.*"),
+    "classify": ("head.*",),
+    "timm": ("decoder_*", "mask_token", "head.*", "head_dist.*"),
+    "hf": ("decoder.*",),
+    "hf5": ("decoder.*",),
+    "hf5saved": ("decoder.*",),
+    "hf_vit": ("*pooler.dense.*", "classifier.*", "*_classifier.*"),
+    "dinov2": ("head.*", "mask_token"),
+    "hf_dinov2": ("classifier.*", "*mask_token"),
+    "clip": (*TEXT_TOWER, *CLIP_REST, "visual.proj"),
+    "hf_clip": ("text_model.*", "text_projection.*", "logit_scale", "visual_projection.*"),
+    "beit": ("head.*", "lm_head.*", "mask_token"),
+    "pretraining": ("decoder.*", "*mask_token", "encoder_to_decoder.*", "head.*", *CAE_REST),
+    "hf_beit": ("classifier.*", "*mask_token", "lm_head.*", "layernorm.*"),
+    "hf_videomae": ("decoder.*", "mask_token", "encoder_to_decoder.*", "classifier.*"),
+}
+
+
+def variants(layout: str, geometry: Geometry) -> Iterator[Layout]:
+    """The rules of a layout under every prefix that its files may have; the written one first.
+
+    Raises:
+        UserError: The layout cannot hold such a model.
+    """
+    rules = LAYOUTS[layout](geometry)
+    prefixes = PREFIXES.get(layout, ("",))
+    own = next((p for p in prefixes if any(rule.theirs.startswith(p) for rule in rules)), "")
+    for outer in ("", "module."):
+        for prefix in sorted(prefixes, key=lambda p: p != own):
+            yield tuple(replace(r, theirs=outer + _moved(r.theirs, own, prefix)) for r in rules)
+
+
+def _moved(key: str, old: str, new: str) -> str:
+    return new + key.removeprefix(old) if key.startswith(old) else key
+
+
+def rules_for(layout: str, geometry: Geometry, keys: frozenset[str]) -> Layout:
+    """The rules of a layout under the prefix that knows most of ``keys`` ("{i}" for layers).
+
+    Raises:
+        UserError: The layout cannot hold such a model.
+    """
+    return max(variants(layout, geometry), key=lambda r: len(keys & {rule.theirs for rule in r}))

@@ -5,9 +5,9 @@ official default pools the patch tokens (pool="gap").
 """
 
 from maskjax.errors import UserError
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import timm
 from maskjax.interop.rules import Layout
+from maskjax.nn.geometry import Geometry
 
 
 def rules(geometry: Geometry) -> Layout:

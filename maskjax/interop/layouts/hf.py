@@ -7,7 +7,6 @@
 """
 
 from maskjax.errors import UserError
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts.parts import (
     BlockNames,
     block_stack,
@@ -15,10 +14,12 @@ from maskjax.interop.layouts.parts import (
     norm,
     patch_embed,
     position,
+    require_options,
     sincos,
     token,
 )
 from maskjax.interop.rules import Layout
+from maskjax.nn.geometry import Geometry
 
 HUB_BLOCK = BlockNames(
     norm1="layernorm_before",
@@ -59,7 +60,7 @@ def _rules(geometry: Geometry, names: BlockNames, encoder: str, decoder: str) ->
     projection = f"{embeddings}.patch_embeddings.projection"
     return (
         token("encoder/cls_token", f"{embeddings}.cls_token"),
-        position(f"{embeddings}.position_embeddings", geometry),
+        *position(f"{embeddings}.position_embeddings", geometry),
         *patch_embed("encoder/patch_embed", projection, geometry),
         *block_stack("encoder/blocks", encoder, names),
         *norm("encoder/norm", "vit.layernorm"),
@@ -79,6 +80,7 @@ def _decoder(geometry: Geometry, names: BlockNames, blocks: str) -> Layout:
 
 
 def _check(geometry: Geometry) -> None:
+    require_options("hf", geometry, (), "use layout hf_vit or timm.")
     if not geometry.cls:
         raise UserError("layout hf: Hugging Face's ViTMAE needs a cls token; use layout timm.")
     if geometry.pool == "gap" or geometry.num_classes:

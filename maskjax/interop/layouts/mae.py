@@ -6,14 +6,27 @@ hold the decoder too. Both position tables are stored there but fixed. Encoder n
 
 from dataclasses import replace
 
-from maskjax.interop.geometry import Geometry
 from maskjax.interop.layouts import timm
-from maskjax.interop.layouts.parts import TIMM_BLOCK, block_stack, linear, norm, sincos, token
+from maskjax.interop.layouts.parts import (
+    TIMM_BLOCK,
+    block_stack,
+    linear,
+    norm,
+    require_options,
+    sincos,
+    token,
+)
 from maskjax.interop.rules import Layout
+from maskjax.nn.geometry import Geometry
 
 
 def rules(geometry: Geometry) -> Layout:
-    """Rules of the encoder with its final norm, and of the decoder when the geometry has one."""
+    """Rules of the encoder with its final norm, and of the decoder when the geometry has one.
+
+    Raises:
+        UserError: The model has what MAE has not.
+    """
+    require_options("mae", geometry, (), "use layout timm.")
     pretraining = replace(geometry, pool="none", num_classes=0)
     return timm.rules(pretraining) + (_decoder(geometry) if geometry.has_decoder else ())
 

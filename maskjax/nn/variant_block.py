@@ -1,0 +1,152 @@
+"""The pre-norm transformer block with the options that other published ViTs have."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from maskjax.nn.attention import Attention, Implementation
+from maskjax.nn.dense import Dense
+from maskjax.nn.geometry import Geometry
+from maskjax.nn.norm import LayerNorm
+from maskjax.nn.relative import relative_bias
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Options of a block; the defaults give the plain block of ViT. Names as in `Geometry`.
+
+    Attributes:
+        qkv_bias: "all", "query_value" or "none".
+        layer_scale: initial value of the branches' channel factors; 0 = there are none.
+        activation: "gelu" (exact) or "quick_gelu".
+        mlp: "plain" or "swiglu".
+        relative: (rows, columns) of the grid of a relative bias table; () = none.
+        cls: whether a class token is in front (of the relative bias).
+    """
+
+    qkv_bias: str = "all"
+    layer_scale: float = 0.0
+    activation: str = "gelu"
+    mlp: str = "plain"
+    relative: tuple[int, int] | tuple[()] = ()
+    cls: bool = True
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> "Variant":
+        """The options of a geometry; layer scale starts at 1, as for weights that are loaded."""
+        return cls(
+            geometry.qkv_bias,
+            1.0 if geometry.layer_scale else 0.0,
+            geometry.activation,
+            geometry.mlp,
+            () if geometry.relative == "none" else geometry.grid,
+            geometry.cls,
+        )
+
+
+class VariantMlp(nn.Module):
+    """fc2(activation(fc1(x))), or SwiGLU: fc2(silu(gate(x)) * fc1(x)) (Shazeer 2020).
+
+    Attributes:
+        hidden: width between the layers.
+        variant: activation and mlp are used.
+        dtype: of the matmul operands.
+    """
+
+    hidden: int
+    variant: Variant = Variant()
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x [B, N, D] -> [B, N, D]."""
+        hidden = Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
+        if self.variant.mlp == "swiglu":
+            hidden = nn.silu(Dense(self.hidden, dtype=self.dtype, name="gate")(x)) * hidden
+        elif self.variant.activation == "quick_gelu":
+            hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
+        else:
+            hidden = jax.nn.gelu(hidden, approximate=False)
+        return Dense(x.shape[-1], dtype=self.dtype, name="fc2")(hidden)
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel (Touvron et al. 2021, CaiT).
+
+    Attributes:
+        value: where the factors start.
+    """
+
+    value: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x [..., D] -> [..., D]."""
+        scale = self.param("scale", nn.initializers.constant(self.value), x.shape[-1:])
+        return x * scale.astype(x.dtype)
+
+
+class VariantBlock(nn.Module):
+    """x + s1 * attention(norm(x)), then x + s2 * mlp(norm(x)), with options.
+
+    Attributes:
+        heads: attention heads.
+        mlp_hidden: hidden width of the MLP.
+        variant: the options.
+        eps: of the two LayerNorms.
+        dtype: of matmul operands and of the residual stream.
+        implementation: of the attention, see `Attention`.
+    """
+
+    heads: int
+    mlp_hidden: int
+    variant: Variant = Variant()
+    eps: float = 1e-6
+    dtype: DTypeLike = jnp.float32
+    implementation: Implementation = "einsum"
+
+    @nn.compact
+    def __call__(
+        self, x: Array, branch_scale: Array | None = None, allow: Array | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """x [B, N, D] -> [B, N, D] and {tap: activation}; arguments as of `Block`."""
+        attention = Attention(
+            self.heads,
+            qkv_bias=self.variant.qkv_bias != "none",
+            key_bias=self.variant.qkv_bias == "all",
+            dtype=self.dtype,
+            implementation=self.implementation,
+            name="attn",
+        )
+        norm = LayerNorm(self.eps, self.dtype, name="norm1")(x)
+        branch, seen = attention(norm, allow=allow, bias=self._bias())
+        x = x + self._scaled(branch, branch_scale, 0)
+        norm = LayerNorm(self.eps, self.dtype, name="norm2")(x)
+        branch = VariantMlp(self.mlp_hidden, self.variant, self.dtype, name="mlp")(norm)
+        x = x + self._scaled(branch, branch_scale, 1)
+        return x, {**seen, "block": x}
+
+    def _bias(self) -> Array | None:
+        variant = self.variant
+        if not variant.relative:
+            return None
+        rows, columns = variant.relative
+        num = (2 * rows - 1) * (2 * columns - 1) + 3 * variant.cls
+        table = self.param("relative", nn.initializers.zeros, (num, self.heads))
+        return relative_bias(table, variant.relative, cls=variant.cls)
+
+    def _scaled(self, branch: Array, scale: Array | None, index: int) -> Array:
+        if self.variant.layer_scale:
+            branch = LayerScale(self.variant.layer_scale, name=f"ls{index + 1}")(branch)
+        if scale is None:
+            return branch
+        return branch * scale[index].astype(branch.dtype)[:, None, None]
+
+
+def shared_table(params: dict, table: Array, depth: int) -> dict:
+    """Parameters of a stack without tables, with one table [T, H] put into each of its layers."""
+    return {**params, "relative": jnp.broadcast_to(table, (depth, *table.shape))}
