@@ -80,7 +80,7 @@ def named_errors(action: str, path: str) -> Iterator[None]:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"cannot {action} {path}: {error}") from error
+        raise UserError(f"cannot {action} {path}: {error.strerror or error}") from error
     except Exception as error:
         # Each client of an object store has error types of its own (no credentials, time-out).
         if not is_remote(path):

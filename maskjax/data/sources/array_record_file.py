@@ -8,6 +8,7 @@ import numpy as np
 from maskjax.data import files
 from maskjax.data.cache import Index
 from maskjax.data.recent import Recent
+from maskjax.data.sources.riegeli import RangeArrayRecord
 from maskjax.errors import UserError
 
 # The reader's own advice for random access; its default reads 16 MB ahead in many threads.
@@ -58,10 +59,12 @@ def open_array_record(path: str) -> Any:
     Raises:
         UserError: there is no such file, or it is no ArrayRecord file.
     """
-    from array_record.python import array_record_module
-
     if not files.is_file(path):
         raise UserError(f"there is no file {path}")
+    if files.is_remote(path):
+        return RangeArrayRecord(path, files.RangeReader())
+    from array_record.python import array_record_module
+
     try:
         return array_record_module.ArrayRecordReader(
             path, options=_OPTIONS, file_reader_buffer_size=2**15

@@ -1,34 +1,42 @@
 """Which number a label of a folder source has, the same in every split of that folder."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 
+from maskjax.data import files
+from maskjax.data.sources.checks import SPLITS
 from maskjax.errors import UserError
 
 LABELS_FILE = "labels.csv"
-_SPLITS = ("train", "val", "valid", "validation", "test")
 
 
-def class_names(root: Path, folder: Path) -> tuple[str, ...]:
+def class_names(root: str, folder: str) -> tuple[str, ...]:
     """Sorted names of the class folders in ``folder`` and in the other splits below root.
 
     Numbering each split by its own folders would silently shift the labels of a split that lacks a
     class, so the usual splits are looked at together with ``folder``. Empty class folders count.
+
+    Raises:
+        UserError: the other splits have class folders, and ``folder`` has none of them.
     """
-    return _directories([folder, *_other_splits(root, folder)])
+    own, others = _directories([folder]), _directories(_other_splits(root, folder))
+    if others and not set(own) & set(others):
+        raise UserError(
+            f"{folder} holds {_few(own)}, of which none is a class of the other splits of {root}"
+            f" ({_few(others)}). Images without class folders take their labels from {LABELS_FILE}"
+        )
+    return tuple(sorted({*own, *others}))
 
 
-def read_labels(folder: Path) -> dict[str, str]:
+def read_labels(folder: str) -> dict[str, str]:
     """labels.csv as {file: label}: two columns, with or without the header line "file,label"."""
-    path = folder / LABELS_FILE
+    path = files.join(folder, LABELS_FILE)
     labels: dict[str, str] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = [(number, row) for number, row in enumerate(csv.reader(lines), 1) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = files.read(path).decode("utf-8-sig").splitlines()
+        rows = [(number, row) for number, row in enumerate(csv.reader(lines), 1) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     for number, row in rows:
         cells = [cell.strip() for cell in row]
@@ -42,7 +50,7 @@ def read_labels(folder: Path) -> dict[str, str]:
 
 
 def to_numbers(
-    texts: list[str], root: Path, folder: Path
+    texts: list[str], root: str, folder: str
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Labels of labels.csv as numbers.
 
@@ -67,27 +75,28 @@ def to_numbers(
         return np.array([int(text) for text in texts], np.int32), names
     if unknown := sorted(set(texts) - numbers.keys()):
         raise UserError(
-            f"{folder / LABELS_FILE}: label {unknown[0]!r} is none of the {len(names)} classes of"
-            f" {root} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+            f"{files.join(folder, LABELS_FILE)}: label {unknown[0]!r} is none of the {len(names)}"
+            f" classes of {root} ({_few(names)})"
         )
     return np.array([numbers[text] for text in texts], np.int32), names
 
 
-def _names_in_files(root: Path, folder: Path) -> tuple[str, ...]:
+def _names_in_files(root: str, folder: str) -> tuple[str, ...]:
     splits = [folder, *_other_splits(root, folder)]
-    files = [split for split in splits if (split / LABELS_FILE).is_file()]
-    return tuple(sorted({text for split in files for text in read_labels(split).values()}))
+    labelled = [split for split in splits if files.is_file(files.join(split, LABELS_FILE))]
+    return tuple(sorted({text for split in labelled for text in read_labels(split).values()}))
 
 
-def _other_splits(root: Path, folder: Path) -> list[Path]:
+def _other_splits(root: str, folder: str) -> list[str]:
     if folder == root:
         return []
-    return [root / name for name in _SPLITS if root / name != folder and (root / name).is_dir()]
+    there = [files.join(root, name) for name in files.scan(root)[1] if name in SPLITS]
+    return [split for split in there if split != folder]
 
 
-def _directories(folders: list[Path]) -> tuple[str, ...]:
-    names = set()
-    for folder in folders:
-        with os.scandir(folder) as entries:
-            names |= {e.name for e in entries if not e.name.startswith(".") and e.is_dir()}
-    return tuple(sorted(names))
+def _directories(folders: list[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for folder in folders for name in files.scan(folder)[1]}))
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

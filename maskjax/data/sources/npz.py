@@ -2,11 +2,11 @@
 
 import zipfile
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from maskjax.data import files
 from maskjax.data.sources.arrays import Arrays, ArraySource, with_channels
 from maskjax.errors import UserError
 
@@ -22,15 +22,15 @@ def build(argument: str, split: str) -> "NpzSource":
     image: uint8[N, H, W, C] or uint8[N, H, W]; label: integers [N], optional. Only the headers are
     read here; the arrays are loaded into memory on first use.
     """
-    path = Path(argument).expanduser()
-    if not argument or not path.is_file():
-        raise UserError(f"npz:{argument}: there is no file {path.absolute()}")
+    path = files.absolute(argument)
+    if not argument or not files.is_file(path):
+        raise UserError(f"npz:{argument}: there is no file {path}")
     headers = _read_headers(path)
     image_key, label_key = _keys(path, headers, split)
     _check_images(path, image_key, headers[image_key])
     if label_key is not None:
         _check_labels(path, label_key, headers[label_key], headers[image_key].shape[0])
-    return NpzSource(str(path.absolute()), image_key, label_key, headers[image_key].shape[0])
+    return NpzSource(path, image_key, label_key, headers[image_key].shape[0])
 
 
 class NpzSource(ArraySource):
@@ -46,7 +46,7 @@ class NpzSource(ArraySource):
 
 def _load(path: str, image_key: str, label_key: str | None) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with files.open_file(path) as raw, np.load(raw, allow_pickle=False) as file:
             images = with_channels(file[image_key])
             labels = None if label_key is None else file[label_key]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -54,9 +54,9 @@ def _load(path: str, image_key: str, label_key: str | None) -> Arrays:
     return Arrays(images, labels, np.arange(len(images)))
 
 
-def _read_headers(path: Path) -> dict[str, _Header]:
+def _read_headers(path: str) -> dict[str, _Header]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files.open_file(path) as raw, zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return {name.removesuffix(".npy"): _read_header(archive, name) for name in names}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -75,7 +75,7 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> _Header:
     return _Header(shape, dtype)
 
 
-def _keys(path: Path, headers: dict[str, _Header], split: str) -> tuple[str, str | None]:
+def _keys(path: str, headers: dict[str, _Header], split: str) -> tuple[str, str | None]:
     splits = sorted(key.removeprefix("image_") for key in headers if key.startswith("image_"))
     if split in splits:
         image_key, label_key = f"image_{split}", f"label_{split}"
@@ -89,7 +89,7 @@ def _keys(path: Path, headers: dict[str, _Header], split: str) -> tuple[str, str
     return image_key, label_key if label_key in headers else None
 
 
-def _check_images(path: Path, key: str, header: _Header) -> None:
+def _check_images(path: str, key: str, header: _Header) -> None:
     if header.dtype != np.uint8 or len(header.shape) not in (3, 4):
         raise UserError(
             f"{path}: {key} must be uint8 (N, H, W, C) or (N, H, W),"
@@ -99,7 +99,7 @@ def _check_images(path: Path, key: str, header: _Header) -> None:
         raise UserError(f"{path}: {key} is empty, its shape is {header.shape}")
 
 
-def _check_labels(path: Path, key: str, header: _Header, count: int) -> None:
+def _check_labels(path: str, key: str, header: _Header, count: int) -> None:
     if header.dtype.kind not in "iu" or header.shape != (count,):
         raise UserError(
             f"{path}: {key} must be integers of shape ({count},), one for each image,"
