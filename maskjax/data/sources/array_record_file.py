@@ -65,9 +65,18 @@ def open_array_record(path: str) -> Any:
         return RangeArrayRecord(path, files.RangeReader())
     from array_record.python import array_record_module
 
+    reader = array_record_module.ArrayRecordReader(
+        path, options=_OPTIONS, file_reader_buffer_size=2**15
+    )
+    if not reader.ok():
+        raise UserError(f"{path} is not an ArrayRecord file, or damaged: {_reason(reader)}")
+    return reader
+
+
+def _reason(reader: Any) -> str:
+    """What is wrong with a file; the reader tells only when it is read."""
     try:
-        return array_record_module.ArrayRecordReader(
-            path, options=_OPTIONS, file_reader_buffer_size=2**15
-        )
-    except Exception as error:
-        raise UserError(f"{path} is not an ArrayRecord file, or damaged: {error}") from error
+        reader.read([0])
+    except Exception as error:  # The C++ library raises plain RuntimeErrors.
+        return str(error)
+    return "it is cut off"

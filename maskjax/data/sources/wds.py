@@ -62,12 +62,19 @@ class TarSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]
         path = self.paths[self.shard[index]]
-        name = path.rpartition("/")[2].removesuffix(".tar")
         image = self._reader.read(path, int(self.offset[index]), int(self.size[index]))
-        example = {"image": image, "id": f"{name}/{self.keys[index]}"}
+        example = {"image": image, "id": self._id(index)}
         if self.labels is not None:
             example["label"] = int(self.labels[index])
         return example
+
+    def ids(self) -> list[str]:
+        """The id of every example."""
+        return [self._id(number) for number in range(len(self))]
+
+    def _id(self, index: int) -> str:
+        name = self.paths[self.shard[index]].rpartition("/")[2].removesuffix(".tar")
+        return f"{name}/{self.keys[index]}"
 
 
 def _assemble(paths: list[str], indices: list[cache.Index], wanted: tuple[str, ...]) -> TarSource:
