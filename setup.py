@@ -11,6 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "maskjax/__init__.py").rea
 # importlib_resources: the download of built-in sets needs it, and it is not pulled in.
 TFDS = ["tensorflow-datasets>=4.9.10", "importlib_resources", "google-crc32c>=1.5"]
 S3 = ["s3fs>=2024.6"]
+FAST = ["cykooz-resizer>=4.0", "opencv-python-headless>=4.10"]
 
 setup(
     name="maskjax",
@@ -42,6 +43,7 @@ setup(
         "numpy>=2.0",
         "absl-py>=2.1",
         "Pillow>=11.0",
+        "simplejpeg>=1.8",
         "matplotlib>=3.9",
         "scikit-learn>=1.5",
         "mlxtend>=0.23",
@@ -59,6 +61,7 @@ setup(
         "tfds": TFDS,
         "s3": S3,
         "gcs": ["gcsfs>=2024.6"],
+        "fast": FAST,
         "torch": ["torch>=2.6", "transformers>=5.0"],
         "dev": [
             "pytest>=8.0",
@@ -72,6 +75,7 @@ setup(
             "moto[s3]>=5.0",  # An S3 server inside the tests, with its web framework.
             "flask>=3.0",
             "flask-cors>=5.0",
+            *FAST,
         ],
     },
 )

@@ -34,6 +34,18 @@ def default_config(method: str) -> ConfigDict:
             "crop_ratio": (3 / 4, 4 / 3),
             "flip": True,
             "resize": 0,  # short side in evaluation before the centre crop; 0 = the image size
+            "interpolation": "bicubic",  # or nearest, box, bilinear, lanczos; area with opencv
+            "resample": "pillow",  # in training; simd: same filters, faster; opencv: no antialias
+            "decoder": "simplejpeg",  # of JPEG; pillow is slower and takes damaged files
+            "reducing_gap": 2.0,  # large JPEGs are decoded at 1/2 .. 1/8 down to this; 0 = never
+            "max_pixels": 89_478_485,  # height x width above which a file is refused
+            "randaugment": "",  # such as "m9-mstd0.5-inc1"
+            "three_augment": False,  # greyscale, solarize or blur (DeiT III)
+            "color_jitter": (0.0, 0.0, 0.0, 0.0),  # brightness, contrast, saturation, hue
+            "color_jitter_prob": 1.0,
+            "greyscale": 0.0,  # share of the images that lose their colour
+            "blur": 0.0,  # share of the images that are blurred
+            "erase": 0.0,  # share of the images with a box of noise (random erasing)
             "workers": 0,  # processes for decoding and augmentation; 0 = threads
         },
         "optim": dict(optim.DEFAULTS),

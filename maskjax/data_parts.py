@@ -1,13 +1,18 @@
 """What a config says about its data: sources, transforms, and the shapes of a batch."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from maskjax.data import colour, randaugment
 from maskjax.data import source as sources
 from maskjax.data.subset import select_ids
+from maskjax.data.decode import Decoding
+from maskjax.data.erasing import RandomErasing
+from maskjax.data.three_augment import ThreeAugment
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.errors import UserError
 from maskjax.method import Batch
@@ -44,22 +49,85 @@ def data_spec(config: ConfigDict) -> str:
 
 
 def train_transform(config: ConfigDict) -> TrainTransform:
-    """Augmentation of training images, as `config.data` says."""
+    """Augmentation of training images, as `config.data` says.
+
+    Raises:
+        UserError: naming the entry that is wrong.
+    """
     data = config.data
-    return TrainTransform(
-        pair(config.model.image_size, "model.image_size"),
-        scale=tuple(data.crop_scale),
-        ratio=tuple(data.crop_ratio),
-        flip=data.flip,
-        crop=data.crop,
-        channels=config.model.channels,
-    )
+    mean = tuple(config.model.get("mean") or (0.5,) * config.model.channels)
+    std = tuple(config.model.get("std") or (0.25,) * config.model.channels)
+    with _naming("crop_scale, crop_ratio, interpolation, resample, reducing_gap"):
+        return TrainTransform(
+            pair(config.model.image_size, "model.image_size"),
+            scale=tuple(data.crop_scale),
+            ratio=tuple(data.crop_ratio),
+            flip=data.flip,
+            crop=data.crop,
+            channels=config.model.channels,
+            interpolation=data.interpolation,
+            resample=data.resample,
+            reducing_gap=data.reducing_gap,
+            decoding=_decoding(config),
+            stages=_stages(config, tuple(round(255 * value) for value in mean)),
+            erasing=_erasing(config, mean, std),
+        )
+
+
+def _stages(config: ConfigDict, fill: tuple[int, ...]) -> tuple[colour.Stage, ...]:
+    """What `config.data` does to the colours, in the order of timm's recipes."""
+    data = config.data
+    stages: list[colour.Stage] = []
+    with _naming("randaugment"):
+        if data.randaugment:
+            stages.append(randaugment.parse(data.randaugment, fill))
+    if data.three_augment:
+        stages.append(ThreeAugment())
+    with _naming("color_jitter"):
+        if any(data.color_jitter):
+            if len(data.color_jitter) != 4:
+                raise UserError("wants (brightness, contrast, saturation, hue)")
+            stages.append(colour.ColorJitter(*data.color_jitter, prob=data.color_jitter_prob))
+    with _naming("greyscale"):
+        if data.greyscale:
+            stages.append(colour.Greyscale(data.greyscale))
+    with _naming("blur"):
+        if data.blur:
+            stages.append(colour.Blur(data.blur))
+    return tuple(stages)
+
+
+def _erasing(config: ConfigDict, mean: tuple, std: tuple) -> RandomErasing | None:
+    with _naming("erase"):
+        return RandomErasing(config.data.erase, mean, std) if config.data.erase else None
+
+
+def _decoding(config: ConfigDict) -> Decoding:
+    with _naming("decoder, max_pixels"):
+        return Decoding(config.data.decoder, config.data.max_pixels)
+
+
+@contextlib.contextmanager
+def _naming(keys: str) -> Iterator[None]:
+    """Puts the entries of `config.data` that an error may come from in front of it."""
+    try:
+        yield
+    except UserError as error:
+        known = str(error).startswith("config.")
+        raise error if known else UserError(f"config.data.{keys}: {error}") from error
 
 
 def eval_transform(config: ConfigDict) -> EvalTransform:
     """Resize and centre crop of evaluation images, as `config.data` says."""
     size = pair(config.model.image_size, "model.image_size")
-    return EvalTransform(size, config.data.resize, channels=config.model.channels)
+    return EvalTransform(
+        size,
+        config.data.resize,
+        # What only OpenCV can do becomes the antialiased filter nearest to it.
+        "box" if config.data.interpolation == "area" else config.data.interpolation,
+        channels=config.model.channels,
+        decoding=_decoding(config),
+    )
 
 
 def check_example(config: ConfigDict, source: sources.Source):

@@ -1,126 +1,44 @@
-"""Geometric transforms of uint8[H, W, C] images: pure functions, and two picklable pipelines."""
+"""From one example to the arrays of a batch: two picklable pipelines of pure functions.
 
-import math
+Random numbers come in as generators, one for each view of an example (`data.random.host_rng` with
+draw 0, 1, ...), so that view v is the same however many there are.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from maskjax.data.decode import decode
+from maskjax.data.boxes import Box, random_resized_crop_box
+from maskjax.data.colour import Stage
+from maskjax.data.decode import DEFAULT, Decoding, decode, open_picture
+from maskjax.data.erasing import RandomErasing
+from maskjax.data.geometric import flip_horizontally
+from maskjax.data.resize import check_resampler, cover_and_crop, crop_and_resize
 from maskjax.errors import UserError
-
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
-Box = tuple[int, int, int, int]
-
-
-def random_resized_crop_box(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    scale: tuple[float, float] = (0.2, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Box:
-    """A random box (top, left, height, width), as torchvision's RandomResizedCrop samples it.
-
-    Ten tries at an area uniform in ``scale`` (a share of the image) and an aspect ratio (width over
-    height) log-uniform in ``ratio``; the first that fits is placed uniformly. If none fits: the
-    largest centred box whose ratio is in range. The idea is the Inception crop of Szegedy et al.,
-    "Going deeper with convolutions", 2015.
-    """
-    area = height * width
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    for _ in range(10):
-        target = area * (scale[0] + (scale[1] - scale[0]) * rng.random())
-        aspect = math.exp(low + (high - low) * rng.random())
-        w = round(math.sqrt(target * aspect))
-        h = round(math.sqrt(target / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            top = int(rng.integers(0, height - h + 1))
-            left = int(rng.integers(0, width - w + 1))
-            return top, left, h, w
-    return fallback_box(height, width, ratio)
-
-
-def fallback_box(height: int, width: int, ratio: tuple[float, float]) -> Box:
-    """The largest centred box (top, left, height, width) with width / height inside ``ratio``."""
-    h, w = height, width
-    if width / height < ratio[0]:
-        h = round(width / ratio[0])
-    elif width / height > ratio[1]:
-        w = round(height * ratio[1])
-    return (height - h) // 2, (width - w) // 2, h, w
-
-
-def crop(image: np.ndarray, box: Box) -> np.ndarray:
-    """image: [H, W, C], box: (top, left, h, w) inside it -> [h, w, C] (a view)."""
-    top, left, height, width = box
-    return image[top : top + height, left : left + width]
-
-
-def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "bicubic") -> np.ndarray:
-    """Antialiased resize with Pillow: uint8[H, W, C] -> uint8[*size, C].
-
-    Channel counts other than 1 and 3 are resized channel by channel: Pillow would take four of them
-    for colour with alpha and weight the colours. An image that has the size is returned as it is.
-    """
-    if image.shape[:2] == tuple(size):
-        return image
-    if image.shape[2] == 3:
-        return _resize(image, size, interpolation)
-    channels = [_resize(image[..., c], size, interpolation) for c in range(image.shape[2])]
-    return np.stack(channels, axis=-1)
-
-
-def cover_and_crop(
-    image: np.ndarray, size: tuple[int, int], short_side: int = 0, interpolation: str = "bicubic"
-) -> np.ndarray:
-    """The evaluation transform: uint8[H, W, C] -> uint8[*size, C], the centre of the image.
-
-    The image is scaled, keeping its shape, until it just covers a box of the proportions of
-    ``size`` whose short side is ``short_side`` pixels; then the centre of ``size`` is cut out. For
-    square sizes this is torchvision's Resize(short_side) and CenterCrop(size).
-
-    Args:
-        size: (height, width) of the result.
-        short_side: at least min(size), or 0 for min(size): no border is cut off beyond what the
-            proportions ask for.
-    """
-    height, width, _ = image.shape
-    short_side = max(short_side, min(size))
-    box_height, box_width = (round(side * short_side / min(size)) for side in size)
-    if box_height * width >= box_width * height:
-        scaled = box_height, box_height * width // height
-    else:
-        scaled = box_width * height // width, box_width
-    image = resize(image, scaled, interpolation)
-    top, left = (round((scaled[axis] - size[axis]) / 2) for axis in (0, 1))
-    return crop(image, (top, left, *size))
-
-
-def flip_horizontally(image: np.ndarray) -> np.ndarray:
-    """[H, W, C] -> [H, W, C], mirrored left to right (a view)."""
-    return image[:, ::-1]
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Example -> uint8[*size, channels]: decode, random resized crop, horizontal flip.
+    """Example -> uint8[*size, channels]: decode, random resized crop, flip, stages, erasing.
 
     Args:
         size: (height, width) of the result.
-        scale, ratio: see ``random_resized_crop_box``.
+        scale, ratio: see ``boxes.random_resized_crop_box``.
         flip: mirror half of the images.
-        interpolation: a key of ``INTERPOLATIONS``.
-        crop: False replaces the random crop by ``cover_and_crop``, which leaves an image that has
-            the size already unchanged.
+        interpolation: one of ``resize.RESAMPLERS[resample]``.
+        crop: False replaces the random crop by ``resize.cover_and_crop``, which leaves an image
+            that has the size already unchanged.
         channels: of the result; see ``data.decode``.
+        resample: a key of ``resize.RESAMPLERS``.
+        decoding: which decoder, and what is too large.
+        reducing_gap: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the box still has this
+            many times the pixels of the result on each side; 0 = always at full size. From 2 on
+            the results are those of the full size up to a few grey levels (Pillow's figure too).
+        stages: see ``data.colour``, ``data.randaugment``, ``data.three_augment``; in order.
+        erasing: comes last.
 
     Raises:
         UserError: a value is out of range; when called, the image cannot be decoded.
@@ -133,37 +51,88 @@ class TrainTransform:
     interpolation: str = "bicubic"
     crop: bool = True
     channels: int = 3
+    resample: str = "pillow"
+    decoding: Decoding = DEFAULT
+    reducing_gap: float = 2.0
+    stages: tuple[Stage, ...] = ()
+    erasing: RandomErasing | None = None
 
     def __post_init__(self):
-        _check_common(self.size, self.interpolation, self.channels)
+        _check_common(self.size, self.interpolation, self.channels, self.resample)
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise UserError(f"crop scale must be 0 < low <= high <= 1, found {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise UserError(f"crop ratio must be 0 < low <= high, found {self.ratio}")
+        if self.reducing_gap and self.reducing_gap < 1:
+            raise UserError(f"reducing_gap must be 0 or at least 1, found {self.reducing_gap}")
+        if self.stages and self.channels not in (1, 3):
+            raise UserError(
+                f"colour augmentation needs images of 1 or 3 channels, not {self.channels}"
+            )
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
+        return self.views(example, [rng])[0]
+
+    def views(
+        self, example: dict[str, Any], rngs: Sequence[np.random.Generator]
+    ) -> list[np.ndarray]:
+        """Several views of an example that is decoded once: len(rngs) times uint8[*size, C].
+
+        View v takes its numbers from rngs[v] alone. (The scale at which a large JPEG is decoded
+        is that of the view which needs most.)
+        """
+        picture = open_picture(example["image"], self.channels, example["id"], self.decoding)
+        full = picture.height, picture.width
         # The coin is tossed first, and always, so that it is the same with and without the crop.
-        mirrored = rng.random() < 0.5
-        image = decode(example["image"], self.channels, example["id"])
-        if self.crop:
-            box = random_resized_crop_box(rng, *image.shape[:2], self.scale, self.ratio)
-            image = resize(crop(image, box), self.size, self.interpolation)
-        else:
-            image = cover_and_crop(image, self.size, 0, self.interpolation)
-        if self.flip and mirrored:
+        mirrored = [rng.random() < 0.5 for rng in rngs]
+        boxes = [self._box(rng, full) for rng in rngs]
+        pixels = picture.pixels(min(self._reduction(box) for box in boxes))
+        return [
+            self._finish(self._resized(pixels, box, full), self.flip and coin, rng)
+            for box, coin, rng in zip(boxes, mirrored, rngs, strict=True)
+        ]
+
+    def _box(self, rng: np.random.Generator, full: tuple[int, int]) -> Box | None:
+        return random_resized_crop_box(rng, *full, self.scale, self.ratio) if self.crop else None
+
+    def _reduction(self, box: Box | None) -> int:
+        if box is None or not self.reducing_gap:
+            return 1
+        room = min(box[axis + 2] / self.size[axis] for axis in (0, 1)) / self.reducing_gap
+        return next(reduction for reduction in (8, 4, 2, 1) if room >= reduction or reduction == 1)
+
+    def _resized(self, pixels: np.ndarray, box: Box | None, full: tuple[int, int]) -> np.ndarray:
+        if box is None:
+            return cover_and_crop(pixels, self.size, 0, self.interpolation, self.resample)
+        if pixels.shape[:2] != full:
+            # A reduced picture: the box shrinks with it, and may end between pixels.
+            factors = [pixels.shape[axis] / full[axis] for axis in (0, 1)]
+            box = tuple(side * factors[i % 2] for i, side in enumerate(box))
+        return crop_and_resize(pixels, box, self.size, self.interpolation, self.resample)
+
+    def _finish(self, image: np.ndarray, mirror: bool, rng: np.random.Generator) -> np.ndarray:
+        if mirror:
             image = flip_horizontally(image)
+        if self.stages:
+            picture = Image.fromarray(image[..., 0] if self.channels == 1 else image)
+            for stage in self.stages:
+                picture = stage(picture, rng)
+            image = np.asarray(picture).reshape(image.shape)
+        if self.erasing is not None:
+            image = self.erasing(image, rng)
         return np.ascontiguousarray(image)
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Example -> uint8[*size, channels]: decode, then ``cover_and_crop``.
+    """Example -> uint8[*size, channels]: decode, then ``resize.cover_and_crop``.
 
     Args:
         size: (height, width) of the result.
         resize: what the short side is scaled to before the crop; 0 means min(size). An image that
             has the size is passed unchanged when resize is 0 or min(size).
-        interpolation, channels: as in ``TrainTransform``.
+        interpolation, channels, resample, decoding: as in ``TrainTransform``. Nothing is decoded
+            at a reduced size here.
 
     Raises:
         UserError: a value is out of range; when called, the image cannot be decoded.
@@ -173,29 +142,23 @@ class EvalTransform:
     resize: int = 0
     interpolation: str = "bicubic"
     channels: int = 3
+    resample: str = "pillow"
+    decoding: Decoding = DEFAULT
 
     def __post_init__(self):
-        _check_common(self.size, self.interpolation, self.channels)
+        _check_common(self.size, self.interpolation, self.channels, self.resample)
         if self.resize and self.resize < min(self.size):
             raise UserError(f"resize {self.resize} is smaller than the image size {self.size}")
 
     def __call__(self, example: dict[str, Any]) -> np.ndarray:
-        image = decode(example["image"], self.channels, example["id"])
-        image = cover_and_crop(image, self.size, self.resize, self.interpolation)
+        image = decode(example["image"], self.channels, example["id"], self.decoding)
+        image = cover_and_crop(image, self.size, self.resize, self.interpolation, self.resample)
         return np.ascontiguousarray(image)
 
 
-def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    height, width = size
-    picture = Image.fromarray(image)
-    return np.asarray(picture.resize((width, height), INTERPOLATIONS[interpolation]))
-
-
-def _check_common(size: tuple[int, int], interpolation: str, channels: int) -> None:
+def _check_common(size: tuple[int, int], interpolation: str, channels: int, resample: str) -> None:
     if len(size) != 2 or min(size) < 1:
         raise UserError(f"image size must be (height, width) in pixels, found {size}")
-    if interpolation not in INTERPOLATIONS:
-        known = ", ".join(INTERPOLATIONS)
-        raise UserError(f"unknown interpolation {interpolation!r}; it is one of: {known}")
+    check_resampler(resample, interpolation)
     if channels < 1:
         raise UserError(f"channels must be at least 1, found {channels}")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from maskjax.data.decode import decode
+from maskjax.data.resize import cover_and_crop, resize
 from maskjax.data.sources.photos import photo
-from maskjax.data.transforms import cover_and_crop, resize
 from maskjax.errors import UserError
 
 SIDE, GRID, PATCH = 224, (14, 14), 16

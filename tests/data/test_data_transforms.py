@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from image_files import encode
 from PIL import Image
 
-from maskjax.data import transforms
+from maskjax.data import boxes, resize
 from maskjax.data.random import host_rng
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.errors import UserError
@@ -49,7 +49,7 @@ def box_by_definition(rng, height, width, scale, ratio):
 @settings(deadline=None)
 @given(sides, sides, scales, ratios, seeds)
 def test_boxes_are_those_of_the_definition(height, width, scale, ratio, seed):
-    box = transforms.random_resized_crop_box(
+    box = boxes.random_resized_crop_box(
         host_rng(seed, "crop", 0), height, width, tuple(scale), ratio
     )
     expected, _ = box_by_definition(host_rng(seed, "crop", 0), height, width, scale, ratio)
@@ -60,7 +60,7 @@ def test_boxes_are_those_of_the_definition(height, width, scale, ratio, seed):
 @given(sides, sides, scales, ratios, seeds)
 def test_boxes_lie_inside_the_image(height, width, scale, ratio, seed):
     rng = host_rng(seed, "crop", 0)
-    top, left, h, w = transforms.random_resized_crop_box(rng, height, width, tuple(scale), ratio)
+    top, left, h, w = boxes.random_resized_crop_box(rng, height, width, tuple(scale), ratio)
     assert 0 <= top <= top + h <= height
     assert 0 <= left <= left + w <= width
     assert h > 0
@@ -73,7 +73,7 @@ def test_area_and_ratio_are_in_range_up_to_rounding(height, width, scale, ratio,
     rngs = (host_rng(seed, "crop", 0) for _ in range(2))
     (_, _, h, w), fallback = box_by_definition(next(rngs), height, width, scale, ratio)
     assume(not fallback)
-    assert transforms.random_resized_crop_box(next(rngs), height, width, scale, ratio)[2:] == (h, w)
+    assert boxes.random_resized_crop_box(next(rngs), height, width, scale, ratio)[2:] == (h, w)
     area = height * width
     assert (h - 0.5) * (w - 0.5) <= scale[1] * area * (1 + 1e-9)
     assert (h + 0.5) * (w + 0.5) >= scale[0] * area * (1 - 1e-9)
@@ -84,11 +84,11 @@ def test_area_and_ratio_are_in_range_up_to_rounding(height, width, scale, ratio,
 def test_distribution_of_the_boxes():
     """Area uniform, log of the aspect ratio uniform (scale 0.2 .. 0.5: every try fits)."""
     rng = host_rng(0, "crop", 0)
-    boxes = np.array(
-        [transforms.random_resized_crop_box(rng, 1000, 1000, (0.2, 0.5)) for _ in range(4000)]
+    found = np.array(
+        [boxes.random_resized_crop_box(rng, 1000, 1000, (0.2, 0.5)) for _ in range(4000)]
     )
-    share = boxes[:, 2] * boxes[:, 3] / 1e6
-    aspect = np.log(boxes[:, 3] / boxes[:, 2])
+    share = found[:, 2] * found[:, 3] / 1e6
+    aspect = np.log(found[:, 3] / found[:, 2])
     for values, low, high in ((share, 0.2, 0.5), (aspect, math.log(3 / 4), math.log(4 / 3))):
         quartiles = np.quantile(values, [0.25, 0.5, 0.75])
         expected = low + (high - low) * np.array([0.25, 0.5, 0.75])
@@ -100,19 +100,19 @@ def test_distribution_of_the_boxes():
     [(100, 10, (43, 0, 13, 10)), (10, 100, (0, 43, 10, 13)), (10, 10, (0, 0, 10, 10))],
 )
 def test_fallback_is_centred(height, width, box):
-    assert transforms.fallback_box(height, width, (3 / 4, 4 / 3)) == box
+    assert boxes.fallback_box(height, width, (3 / 4, 4 / 3)) == box
 
 
 def test_resize_is_that_of_pillow():
     image = host_rng(0, "noise", 0).integers(0, 256, (40, 30, 3), np.uint8)
     expected = Image.fromarray(image).resize((20, 16), Image.Resampling.BICUBIC)
-    assert np.array_equal(transforms.resize(image, (16, 20)), np.asarray(expected))
+    assert np.array_equal(resize.resize(image, (16, 20)), np.asarray(expected))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
 def test_other_channel_counts_are_resized_one_by_one(channels):
     image = host_rng(0, "noise", 1).integers(0, 256, (20, 30, channels), np.uint8)
-    resized = transforms.resize(image, (9, 11), "bilinear")
+    resized = resize.resize(image, (9, 11), "bilinear")
     assert resized.shape == (9, 11, channels)
     for c in range(channels):
         alone = Image.fromarray(image[..., c]).resize((11, 9), Image.Resampling.BILINEAR)
@@ -130,7 +130,7 @@ def test_other_channel_counts_are_resized_one_by_one(channels):
 def test_evaluation_crop_has_the_size_for_any_image(height, width, h, w, extra):
     image = np.zeros((height, width, 1), np.uint8)
     short = min(h, w) + extra if extra else 0
-    assert transforms.cover_and_crop(image, (h, w), short, "nearest").shape == (h, w, 1)
+    assert resize.cover_and_crop(image, (h, w), short, "nearest").shape == (h, w, 1)
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 451), (451, 300), (64, 64), (100, 257)])
@@ -188,7 +188,7 @@ def test_train_transform_crops_resizes_and_flips():
     rng = host_rng(1, "augment", 5)
     mirrored = rng.random() < 0.5
     box, _ = box_by_definition(rng, 50, 70, (0.1, 0.6), (3 / 4, 4 / 3))
-    expected = transforms.resize(transforms.crop(item["image"], box), (16, 20))
+    expected = resize.resize(boxes.crop(item["image"], box), (16, 20))
     expected = expected[:, ::-1] if mirrored else expected
     got = transform(item, host_rng(1, "augment", 5))
     assert np.array_equal(got, expected)
@@ -215,7 +215,7 @@ def test_arrays_of_any_channel_count_pass():
     ("options", "message"),
     [
         ({"size": (0, 4)}, r"image size must be .* found \(0, 4\)"),
-        ({"interpolation": "cubic"}, "unknown interpolation 'cubic'; it is one of: nearest"),
+        ({"interpolation": "cubic"}, "unknown interpolation 'cubic'; .* it is one of: nearest"),
         ({"scale": (0.5, 0.2)}, r"crop scale must be .* found \(0.5, 0.2\)"),
         ({"scale": (0.0, 0.2)}, "crop scale must be"),
         ({"scale": (0.5, 1.2)}, "crop scale must be"),
