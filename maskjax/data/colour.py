@@ -82,7 +82,9 @@ def solarize_add(picture: Image.Image, amount: int, threshold: int = 128) -> Ima
 
 def posterize(picture: Image.Image, bits: int) -> Image.Image:
     """Keeps the highest bits of each value; 0 bits give black."""
-    return ImageOps.posterize(picture, bits) if bits < 8 else picture
+    if bits < 1:  # Recent versions of Pillow refuse.
+        return Image.new(picture.mode, picture.size)
+    return ImageOps.posterize(picture, bits)
 
 
 def blur(picture: Image.Image, radius: float) -> Image.Image:

@@ -25,7 +25,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 # Names of the same in the other libraries.
-_SIMD = {"box": "box", "bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
+_SIMD = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 _OPENCV = {
     "nearest": "INTER_NEAREST_EXACT",
     "bilinear": "INTER_LINEAR",

@@ -78,18 +78,23 @@ class TrainTransform:
     ) -> list[np.ndarray]:
         """Several views of an example that is decoded once: len(rngs) times uint8[*size, C].
 
-        View v takes its numbers from rngs[v] alone. (The scale at which a large JPEG is decoded
-        is that of the view which needs most.)
+        View v depends on rngs[v] alone, so that it is the same however many there are. (A large
+        JPEG is decoded once for each of the scales 1, 1/2, 1/4, 1/8 that a view takes.)
         """
         picture = open_picture(example["image"], self.channels, example["id"], self.decoding)
         full = picture.height, picture.width
         # The coin is tossed first, and always, so that it is the same with and without the crop.
         mirrored = [rng.random() < 0.5 for rng in rngs]
         boxes = [self._box(rng, full) for rng in rngs]
-        pixels = picture.pixels(min(self._reduction(box) for box in boxes))
+        scales = [self._reduction(box) for box in boxes]
+        pixels = {scale: picture.pixels(scale) for scale in sorted(set(scales))}
         return [
-            self._finish(self._resized(pixels, box, full), self.flip and coin, rng)
-            for box, coin, rng in zip(boxes, mirrored, rngs, strict=True)
+            self._finish(
+                self._resized(pixels[scale], box, 1 if pixels[scale].shape[:2] == full else scale),
+                self.flip and coin,
+                rng,
+            )
+            for scale, box, coin, rng in zip(scales, boxes, mirrored, rngs, strict=True)
         ]
 
     def _box(self, rng: np.random.Generator, full: tuple[int, int]) -> Box | None:
@@ -101,13 +106,12 @@ class TrainTransform:
         room = min(box[axis + 2] / self.size[axis] for axis in (0, 1)) / self.reducing_gap
         return next(reduction for reduction in (8, 4, 2, 1) if room >= reduction or reduction == 1)
 
-    def _resized(self, pixels: np.ndarray, box: Box | None, full: tuple[int, int]) -> np.ndarray:
+    def _resized(self, pixels: np.ndarray, box: Box | None, scale: int) -> np.ndarray:
         if box is None:
             return cover_and_crop(pixels, self.size, 0, self.interpolation, self.resample)
-        if pixels.shape[:2] != full:
+        if scale > 1:
             # A reduced picture: the box shrinks with it, and may end between pixels.
-            factors = [pixels.shape[axis] / full[axis] for axis in (0, 1)]
-            box = tuple(side * factors[i % 2] for i, side in enumerate(box))
+            box = tuple(side / scale for side in box)
         return crop_and_resize(pixels, box, self.size, self.interpolation, self.resample)
 
     def _finish(self, image: np.ndarray, mirror: bool, rng: np.random.Generator) -> np.ndarray:
