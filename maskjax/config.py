@@ -12,6 +12,28 @@ from ml_collections import ConfigDict
 from maskjax.errors import UserError
 
 
+# Entries of `data` that say how images are read, cropped and changed.
+AUGMENTATION = {
+    "crop": True,  # random resized crop; False = resize + centre crop only
+    "crop_scale": (0.2, 1.0),  # share of the image's area
+    "crop_ratio": (3 / 4, 4 / 3),
+    "flip": True,
+    "resize": 0,  # short side in evaluation before the centre crop; 0 = the image size
+    "interpolation": "bicubic",  # or nearest, box, bilinear, lanczos; area with opencv
+    "resample": "pillow",  # in training; simd: same filters, faster; opencv: no antialias
+    "decoder": "simplejpeg",  # of JPEG; pillow is slower and takes damaged files
+    "reducing_gap": 2.0,  # large JPEGs are decoded at 1/2 .. 1/8 down to this; 0 = never
+    "max_pixels": 89_478_485,  # height x width above which a file is refused
+    "randaugment": "",  # such as "m9-mstd0.5-inc1"
+    "three_augment": False,  # greyscale, solarize or blur (DeiT III)
+    "color_jitter": (0.0, 0.0, 0.0, 0.0),  # brightness, contrast, saturation, hue
+    "color_jitter_prob": 1.0,
+    "greyscale": 0.0,  # share of the images that lose their colour
+    "blur": 0.0,  # share of the images that are blurred
+    "erase": 0.0,  # share of the images with a box of noise (random erasing)
+}
+
+
 def default_config(method: str) -> ConfigDict:
     """Every entry that an experiment has, with its default; `model` is the method's DEFAULTS."""
     from maskjax.method import load_method
@@ -29,23 +51,7 @@ def default_config(method: str) -> ConfigDict:
             "subset": "",  # text file of ids or file names: training uses these only
             "global_batch": 64,  # examples per step, over all devices and micro-batches
             "views": 1,  # rows in a row that show the same example, each augmented on its own
-            "crop": True,  # random resized crop; False = resize + centre crop only
-            "crop_scale": (0.2, 1.0),  # share of the image's area
-            "crop_ratio": (3 / 4, 4 / 3),
-            "flip": True,
-            "resize": 0,  # short side in evaluation before the centre crop; 0 = the image size
-            "interpolation": "bicubic",  # or nearest, box, bilinear, lanczos; area with opencv
-            "resample": "pillow",  # in training; simd: same filters, faster; opencv: no antialias
-            "decoder": "simplejpeg",  # of JPEG; pillow is slower and takes damaged files
-            "reducing_gap": 2.0,  # large JPEGs are decoded at 1/2 .. 1/8 down to this; 0 = never
-            "max_pixels": 89_478_485,  # height x width above which a file is refused
-            "randaugment": "",  # such as "m9-mstd0.5-inc1"
-            "three_augment": False,  # greyscale, solarize or blur (DeiT III)
-            "color_jitter": (0.0, 0.0, 0.0, 0.0),  # brightness, contrast, saturation, hue
-            "color_jitter_prob": 1.0,
-            "greyscale": 0.0,  # share of the images that lose their colour
-            "blur": 0.0,  # share of the images that are blurred
-            "erase": 0.0,  # share of the images with a box of noise (random erasing)
+            **AUGMENTATION,
             "workers": 0,  # processes for decoding and augmentation; 0 = threads
         },
         "optim": dict(optim.DEFAULTS),
@@ -224,11 +230,19 @@ def config_folder() -> pathlib.Path:
 
 
 def restored_config(resolved: dict[str, Any]) -> ConfigDict:
-    """A ConfigDict from what a run saved (`config.json`); lists become tuples again."""
+    """A ConfigDict from what a run saved (`config.json`); lists become tuples again.
+
+    Entries that did not exist when the run was made get their defaults.
+    """
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: tuples(inner) for key, inner in value.items()}
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(resolved), convert_dict=True)
+    config = ConfigDict(tuples(resolved), convert_dict=True)
+    for name, section in default_config(config.method).items():
+        if isinstance(section, ConfigDict) and name != "model":
+            for key in set(section) - set(config.get(name, ())):
+                config[name][key] = section[key]
+    return config

@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from maskjax.data import colour, randaugment
 from maskjax.data import source as sources
-from maskjax.data.subset import select_ids
 from maskjax.data.decode import Decoding
 from maskjax.data.erasing import RandomErasing
+from maskjax.data.subset import select_ids
 from maskjax.data.three_augment import ThreeAugment
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.errors import UserError

@@ -95,7 +95,7 @@ def test_a_cut_that_was_closed_again_is_found(keep):
     """The end marker behind a hole hides it from Pillow, not from simplejpeg."""
     data = encode(PHOTO, "JPEG")
     closed = data[: int(len(data) * keep)] + b"\xff\xd9"
-    with pytest.raises(UserError, match="'x' .*truncated or damaged: .*premature end"):
+    with pytest.raises(UserError, match=r"'x' .*truncated or damaged: .*premature end"):
         decode(closed, 3, "x")
     assert decode(closed, 3, "x", PILLOW).shape == PHOTO.shape
 
@@ -119,7 +119,7 @@ def test_a_bomb_is_refused_by_its_header(make, decoding, monkeypatch):
     """60,000 pixels wide: nothing is decoded, so no memory is asked for either."""
     data = make(60000, 60000)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(UserError, match="'bomb'.*(60000 x 60000 pixels|exceeds limit)"):
+    with pytest.raises(UserError, match=r"'bomb'.*(60000 x 60000 pixels|exceeds limit)"):
         open_picture(data, 3, "bomb", decoding)
 
 
