@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from maskjax.errors import UserError
 
-
 # Entries of `data` that say how images are read, cropped and changed.
 AUGMENTATION = {
     "crop": True,  # random resized crop; False = resize + centre crop only
