@@ -4,7 +4,7 @@ import glob as local_glob
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, BinaryIO, NamedTuple
@@ -101,6 +101,20 @@ def entry(path: str) -> Entry | None:
         return Entry(path, found.st_size, stamp, found.st_mtime_ns, is_dir)
 
 
+def entries(paths: Sequence[str]) -> list[Entry | None]:
+    """``entry`` of several paths; on an object store with one request for a folder of many."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(path.rpartition("/")[0], []).append(path)
+    found: dict[str, Entry | None] = {}
+    for folder, inside in folders.items():
+        if is_remote(folder) and len(inside) > 4:
+            found.update(_listed(folder))
+        else:
+            found.update((path, entry(path)) for path in inside)
+    return [found.get(path) for path in paths]
+
+
 def is_dir(path: str) -> bool:
     """Whether there is a directory at a path."""
     found = entry(path)
@@ -193,10 +207,12 @@ def expand(pattern: str) -> list[Entry]:
     """
     found: dict[str, Entry] = {}
     missing = []
-    for name in braces(absolute(pattern)):
-        wild = local_glob.has_magic(name)
-        matches = _glob(name) if wild else [file for file in [entry(name)] if file]
-        files = [file for file in matches if not file.is_dir]
+    names = braces(absolute(pattern))
+    literal = [name for name in names if not local_glob.has_magic(name)]
+    there = dict(zip(literal, entries(literal), strict=True))
+    for name in names:
+        matches = [there[name]] if name in there else _glob(name)
+        files = [file for file in matches if file and not file.is_dir]
         found.update((file.path, file) for file in files)
         if not files:
             missing.append(name)
@@ -264,6 +280,16 @@ def _remote_entry(path: str, info: dict[str, Any]) -> Entry:
     keys = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
     stamp = next((str(info[key]) for key in keys if info.get(key)), "")
     return Entry(path, int(info.get("size") or 0), stamp, is_dir=info["type"] == "directory")
+
+
+def _listed(folder: str) -> dict[str, Entry]:
+    with named_errors("list", folder):
+        try:
+            infos = filesystem(folder).ls(folder, detail=True)
+        except FileNotFoundError:
+            return {}
+    paths = [join(folder, info["name"].rstrip("/").rpartition("/")[2]) for info in infos]
+    return {path: _remote_entry(path, info) for path, info in zip(paths, infos, strict=True)}
 
 
 def _is_placeholder(found: dict[str, Any], folder: str) -> bool:

@@ -1,5 +1,6 @@
 """folder:DIR in all its layouts, and what it says when the layout is not one of them."""
 
+import os
 import pickle
 import time
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from image_files import encode, write
 
+from maskjax.data import files
 from maskjax.data.decode import decode
 from maskjax.data.source import Source, resolve
 from maskjax.errors import UserError
@@ -138,6 +140,80 @@ def test_a_file_that_vanishes_is_named(image_folder):
         UserError, match=f"cannot read {image_folder}/train/ant/1.png: No such file"
     ):
         source[1]
+
+
+def test_folders_inside_class_folders(tmp_path):
+    for name in (
+        "ant/b/1.png",
+        "ant/0.png",
+        "ant/a/x/2.jpg",
+        "bee/images/3.tiff",
+        "bee/notes/a.txt",
+    ):
+        write(tmp_path / "train" / name, PIXEL)
+    source = resolve(f"folder:{tmp_path}", "train")
+    below = ("ant/0.png", "ant/a/x/2.jpg", "ant/b/1.png", "bee/images/3.tiff")
+    assert ids(source) == list(source.ids()) == [f"train/{name}" for name in below]
+    assert labels(source) == [0, 0, 0, 1]
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path):
+    train, elsewhere = tmp_path / "set/train", tmp_path / "elsewhere"
+    write(elsewhere / "cats/0.png", PIXEL)
+    write(elsewhere / "ants/1.png", PIXEL)
+    write(elsewhere / "one.png", PIXEL)
+    write(train / "bee/2.png", PIXEL)
+    (train / "cat").symlink_to(elsewhere / "cats")
+    (train / "ant").mkdir()
+    (train / "ant/3.png").symlink_to(elsewhere / "one.png")
+    (train / "ant/more").symlink_to(elsewhere / "ants")
+    (train / "ant/again").symlink_to(elsewhere / "ants")
+    (train / "ant/up").symlink_to("..")
+    (train / "bee/self").symlink_to(".")
+    (elsewhere / "ants/loop").symlink_to(train / "ant")
+    (tmp_path / "linked").symlink_to(tmp_path / "set")
+    for root in (tmp_path / "set", tmp_path / "linked"):
+        source = resolve(f"folder:{root}", "train")
+        below = ("ant/3.png", "ant/again/1.png", "bee/2.png", "cat/0.png")
+        assert ids(source) == [f"train/{name}" for name in below]
+        assert all(source[n]["image"] == PIXEL for n in range(4))
+
+
+def test_a_changed_folder_is_listed_again_and_no_other(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKJAX_CACHE", str(tmp_path / "cache"))
+    listed = []
+    scan = files.scan
+    monkeypatch.setattr(files, "scan", lambda path: listed.append(path) or scan(path))
+    classes = [f"{image_folder}/train/{name}" for name in ("ant", "bee")]
+    for folder in classes:
+        os.utime(folder, (1000, 1000))
+
+    def listing():
+        listed.clear()
+        found = ids(resolve(f"folder:{image_folder}", "train"))
+        return found, [path for path in listed if path in classes]
+
+    first, looked_at = listing()
+    assert looked_at == classes
+    assert listing() == (first, [])
+    write(image_folder / "train/bee/2.png", PIXEL)
+    (image_folder / "train/bee/0.png").unlink()
+    again, looked_at = listing()
+    assert (len(again), again[-1]) == (4, "train/bee/2.png")
+    assert looked_at == classes[1:]
+
+
+def test_validation_by_another_name(image_folder):
+    (image_folder / "test").rename(image_folder / "validation")
+    assert len(resolve(f"folder:{image_folder}", "val")) == 2
+
+
+def test_a_split_is_not_a_class(image_folder):
+    with pytest.raises(UserError, match="holds several splits, name one of them: test, train"):
+        resolve(f"folder:{image_folder}", "all")
+    (image_folder / "test/bee").rename(image_folder / "test/images")
+    with pytest.raises(UserError, match=r"test holds images, of which none is a class .*ant, bee"):
+        resolve(f"folder:{image_folder}", "test")
 
 
 def test_pickles(image_folder):

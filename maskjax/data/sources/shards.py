@@ -116,5 +116,5 @@ def _has(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _entries(folder: str, names: list[str]) -> list[files.Entry]:
-    found = [files.entry(files.join(folder, name)) for name in names]
+    found = files.entries([files.join(folder, name) for name in names])
     return [file for file in found if file is not None]

@@ -83,7 +83,7 @@ def _reader(kind: str, folder: str, lengths: dict[str, int], verify: bool) -> Re
         raise UserError(f"{missing[0]} is missing; {len(missing)} of {len(lengths)} shards are")
     if kind == "array_record":
         return ArrayRecords(lengths)
-    found = [shard for shard in map(files.entry, lengths) if shard is not None]
+    found = [shard for shard in files.entries(list(lengths)) if shard is not None]
     scan = index_tfrecord if kind == "tfrecord" else index_parquet
     where = f"{folder} {' '.join(sorted(lengths))}"
     indices = dict(zip(lengths, cache.indexed(f"{kind}-1", where, found, scan), strict=True))
