@@ -27,37 +27,17 @@ def get_config(arg: str = "b16"):
 
 def tiny(config):
     """Seconds on a CPU: for tests and a first look (ours)."""
-    small(config)
-    common.embedded(config, "digits", image_size=8, channels=1)
-    config.model.patch_size = (2, 2)
+    common.tiny(config)
     config.model.mask_ratio = 0.5
     config.model.encoder = {"dim": 32, "depth": 2, "heads": 2, "mlp_ratio": 4.0}
     config.model.decoder = {"dim": 16, "depth": 1, "heads": 2, "mlp_ratio": 4.0}
-    config.train.steps = 60
-    config.train.log_every = 10
-    config.optim.warmup_steps = 5
-    config.checkpoint.every = 30
 
 
 def demo(config):
     """About five minutes on two CPU cores, on photographs that come with the package (ours)."""
-    small(config)
-    common.embedded(config, "photo_crops", image_size=32, channels=3)
-    config.model.patch_size = (4, 4)
+    common.demo(config)
     config.model.encoder = {"dim": 64, "depth": 3, "heads": 4, "mlp_ratio": 4.0}
     config.model.decoder = {"dim": 32, "depth": 1, "heads": 4, "mlp_ratio": 4.0}
-    config.train.steps = 4000
-    config.optim.warmup_steps = 200
-    config.checkpoint.every = 1000
-
-
-def small(config):
-    """What the two small variants share: the images as they are, a high learning rate."""
-    config.data.crop = False
-    config.data.flip = False
-    config.data.global_batch = 64
-    config.optim.lr = 3e-3
-    config.evaluate.pool = "mean"
 
 
 def b16(config):

@@ -30,6 +30,7 @@ class Stack:
         remat: what the backward pass recomputes: "none", "dots" (all but matmul results),
             "full" (the whole block).
         drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016).
+        taps: names of the activations that the block gives.
     """
 
     block: nn.Module
@@ -37,6 +38,7 @@ class Stack:
     scan: bool = True
     remat: Remat = "none"
     drop_path: float = 0.0
+    taps: tuple[str, ...] = TAPS
 
     def init(self, key: Array, dim: int) -> dict:
         """Parameters for tokens of width `dim`, each with a leading axis of size `depth`."""
@@ -59,7 +61,7 @@ class Stack:
         Args:
             params: as `init` makes them.
             x: tokens.
-            taps: names of `TAPS` for all layers ([depth, ...]), or "name/i" for layer i only.
+            taps: names of the block's taps, for all layers ([depth, ...]), or "name/i" for layer i.
             drop_noise: float32[B, depth, 2] in [0, 1), needed for drop-path; None = no dropping.
             allow: bool, broadcastable to [B, heads, N, N], for every layer; True = attend.
 
@@ -69,7 +71,7 @@ class Stack:
         Raises:
             ValueError: for an unknown tap or layer.
         """
-        names = _tap_names(taps, self.depth)
+        names = _tap_names(taps, self.taps, self.depth)
 
         def body(x: Array, layer: tuple) -> tuple[Array, dict[str, Array]]:
             variables, scale = layer
@@ -90,11 +92,11 @@ class Stack:
         return jnp.where(noise < rates, 0, 1 / (1 - rates))
 
 
-def _tap_names(taps: Sequence[str], depth: int) -> tuple[str, ...]:
+def _tap_names(taps: Sequence[str], known: Sequence[str], depth: int) -> tuple[str, ...]:
     for tap in taps:
         name, _, layer = tap.partition("/")
-        if name not in TAPS:
-            raise ValueError(f"unknown tap {tap!r}; taps are {', '.join(TAPS)}, or NAME/LAYER")
+        if name not in known:
+            raise ValueError(f"unknown tap {tap!r}; taps are {', '.join(known)}, or NAME/LAYER")
         if layer and not -depth <= int(layer) < depth:
             raise ValueError(f"tap {tap!r}: the stack has layers 0..{depth - 1}")
     return tuple(dict.fromkeys(tap.partition("/")[0] for tap in taps))

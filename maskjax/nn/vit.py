@@ -190,17 +190,17 @@ class Classifier(nn.Module):
         return features.astype(jnp.float32), head(features)
 
 
-def layer_ids(depth: int) -> Callable[[str], int | tuple[int, ...]]:
+def layer_ids(depth: int, prefix: str = "encoder/") -> Callable[[str], int | tuple[int, ...]]:
     """path -> depth id for layer-wise learning-rate decay, as MAE's fine-tuning numbers them.
 
     Embeddings of the encoder are 0, its block i is i + 1 (one id per slice of a stacked leaf), all
-    the rest depth + 1.
+    the rest depth + 1. Paths of the encoder begin with `prefix`.
     """
+    embeddings = tuple(prefix + name for name in ("cls_token", "pos_embed", "patch_embed/"))
 
     def layer(path: str) -> int | tuple[int, ...]:
-        if path.startswith("encoder/blocks/"):
+        if path.startswith(f"{prefix}blocks/"):
             return tuple(range(1, depth + 1))
-        embeddings = ("encoder/cls_token", "encoder/pos_embed", "encoder/patch_embed/")
         return 0 if path.startswith(embeddings) else depth + 1
 
     return layer

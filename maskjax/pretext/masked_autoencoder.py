@@ -13,6 +13,7 @@ from maskjax.masking import Draws, TokenSplit
 from maskjax.method import Aux, Batch, Method, Phase, Terms, Tree, require
 from maskjax.nn.autoencoder import Autoencoder, forward_flops
 from maskjax.nn.vit import Size, layer_ids
+from maskjax.pretext.outputs import features, raster
 from maskjax.targets.patch_pixels import PatchPixels
 
 # ViT-B/16 of the paper. mean and std are ImageNet's.
@@ -76,27 +77,14 @@ class MaskedAutoencoder:
         """Features of whole images: cls, mean of patch tokens, all tokens (raster, no cls)."""
         patches = self.pixels.standardize(self.pixels.patches(batch["image"]))
         latent = self.model.apply({"params": params}, patches, method="encode")
-        latent = latent.astype(jnp.float32)
-        return {"cls": latent[:, 0], "mean": latent[:, 1:].mean(1), "tokens": latent[:, 1:]}
+        return features(latent)
 
     def reconstruct(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
     ) -> dict[str, Array]:
         """Prediction and target of every patch in raster order, and both as images in 0..1."""
         seen = self.activations(params, extra, batch, draws)
-        return self.pictures(batch["image"], seen["prediction"], seen["hidden"])
-
-    def pictures(self, image: Array, prediction: Array, hidden: Array) -> dict[str, Array]:
-        """What `reconstruct` returns, from a prediction [B, N, P] in raster order."""
-        patches = self.pixels.patches(image)
-        raw, target = self.pixels.standardize(patches), self.pixels.target(patches)
-        return {
-            "prediction": prediction,
-            "target": target,
-            "hidden": hidden,
-            "pixels": self.pixels.picture(prediction, raw),
-            "original": self.pixels.picture(target, raw),
-        }
+        return self.pixels.pictures(batch["image"], seen["prediction"], seen["hidden"])
 
     def activations(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
@@ -118,19 +106,13 @@ class MaskedAutoencoder:
             "encoder_input": encoder["input"],
             "encoder_blocks": jnp.moveaxis(encoder["block"], 0, 1),
             "latent": encoder["latent"],
-            "decoder_input": _raster(decoder["input"], split),
-            "decoder_blocks": jnp.stack([_raster(x, split) for x in decoder["block"]], 1),
+            "decoder_input": raster(decoder["input"], split),
+            "decoder_blocks": jnp.stack([raster(x, split) for x in decoder["block"]], 1),
             "prediction": masking.tokens.restore(decoder["all"], split),
             "visible_ids": split.visible_ids,
             "inverse": split.inverse(),
             "hidden": split.hidden(),
         }
-
-
-def _raster(tokens: Array, split: TokenSplit) -> Array:
-    """[B, 1 + N, D]: cls stays in front, the others go back to raster order."""
-    restored = masking.tokens.restore(tokens[:, 1:], split)
-    return jnp.concatenate([tokens[:, :1], restored], axis=1)
 
 
 def method(cfg: ConfigDict, example: Batch, sampler: Callable[..., Sampler]) -> Method:

@@ -52,3 +52,21 @@ class PatchPixels:
             values = pixels.denormalize_patches(values, raw)
         values = pixels.unstandardize(values, self.mean, self.std)
         return masking.unpatchify(values, self.grid, self.patch).clip(0, 1)
+
+    def pictures(self, image: Array, prediction: Array, hidden: Array) -> dict[str, Array]:
+        """What `predict["reconstruct"]` returns, from a prediction [B, N, P] in raster order.
+
+        Args:
+            image: [B, H, W, C].
+            prediction: float[B, N, P] in target space.
+            hidden: bool[B, N], True = not shown to the model.
+        """
+        patches = self.patches(image)
+        raw, target = self.standardize(patches), self.target(patches)
+        return {
+            "prediction": prediction,
+            "target": target,
+            "hidden": hidden,
+            "pixels": self.picture(prediction, raw),
+            "original": self.picture(target, raw),
+        }
