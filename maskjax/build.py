@@ -14,6 +14,7 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskjax.data.examples import require_on_error
 from maskjax.data_parts import data_source, example_batch, train_transform
 from maskjax.errors import UserError
 from maskjax.evaluate.evaluators import check_names
@@ -235,12 +236,18 @@ def check_settings(config: ConfigDict):
     counts = {
         "seed": config.seed,
         "data.workers": config.data.workers,
+        "data.timeout": config.data.timeout,
         "train.log_every": config.train.log_every,
         "evaluate.every": late.every,
     }
     for key, value in counts.items():
         require(value >= 0, key, value, "must not be negative")
-    require(config.data.views > 0, "data.views", config.data.views, "must be positive")
+    require_on_error(config.data.on_error, "config.data.on_error")
+    require_on_error(late.on_error, "config.evaluate.on_error")
+    share, views = config.data.bad_share, config.data.views
+    require(0 <= share <= 1, "data.bad_share", share, "must be a share, 0 .. 1")
+    divides = views > 0 and config.data.global_batch % views == 0
+    require(divides, "data.views", views, "must be positive and divide data.global_batch")
     require(late.batch > 0, "evaluate.batch", late.batch, "must be positive")
     require(late.pool in POOLS, "evaluate.pool", late.pool, " or ".join(POOLS))
     check_names((*late.evaluators, *late.during))

@@ -52,6 +52,9 @@ def default_config(method: str) -> ConfigDict:
             "views": 1,  # rows in a row that show the same example, each augmented on its own
             **AUGMENTATION,
             "workers": 0,  # processes for decoding and augmentation; 0 = threads
+            "on_error": "skip",  # unusable training examples: skip (count, list) or error
+            "bad_share": 0.05,  # of skipped examples, above which the run ends
+            "timeout": 1800.0,  # seconds without a batch, after which the run ends; 0 = never
         },
         "optim": dict(optim.DEFAULTS),
         "train": {
@@ -74,6 +77,7 @@ def default_config(method: str) -> ConfigDict:
             "every": 0,  # steps between them; 0 = never
             "batch": 128,
             "pool": "mean",  # mean of patch tokens, or cls
+            "on_error": "error",  # unusable test examples: error, or skip (leave out, warn)
         },
         "tensorboard": True,
         "init_from": "",  # safetensors or npz file in any known layout: weights only
@@ -85,6 +89,9 @@ def default_config(method: str) -> ConfigDict:
 # These may differ between a run and its resumption: they do not change what is computed.
 FREE_KEYS = (
     "data.workers",
+    "data.on_error",
+    "data.bad_share",
+    "data.timeout",
     "train.log_every",
     "train.accumulate",
     "checkpoint",

@@ -11,6 +11,14 @@ from maskjax.data import colour, randaugment
 from maskjax.data import source as sources
 from maskjax.data.decode import Decoding
 from maskjax.data.erasing import RandomErasing
+from maskjax.data.examples import (
+    IN_A_ROW,
+    Bad,
+    ExampleError,
+    listing,
+    read_example,
+    transformed,
+)
 from maskjax.data.subset import select_ids
 from maskjax.data.three_augment import ThreeAugment
 from maskjax.data.transforms import EvalTransform, TrainTransform
@@ -133,10 +141,12 @@ def eval_transform(config: ConfigDict) -> EvalTransform:
 def check_example(config: ConfigDict, source: sources.Source):
     """Reads the first training image, so that unreadable data fails in a second.
 
+    Where bad examples are skipped it is the first usable one.
+
     Raises:
         UserError: if it cannot be read as the model wants it.
     """
-    example = eval_transform(config)(source[0])
+    example = _first_example(config, source)
     height, width = pair(config.model.image_size, "model.image_size")
     if example.shape != (height, width, config.model.channels):
         raise UserError(
@@ -145,16 +155,33 @@ def check_example(config: ConfigDict, source: sources.Source):
         )
 
 
+def _first_example(config: ConfigDict, source: sources.Source):
+    transform, bad = eval_transform(config), []
+    for number in range(min(len(source), IN_A_ROW)):
+        try:
+            return transformed(transform, read_example(source, number))
+        except ExampleError as error:
+            if config.data.on_error == "error":
+                raise
+            bad.append(Bad(number, error.name, str(error)))
+    raise UserError(
+        f"config.data.path = {config.data.path!r}: the first {len(bad)} training examples cannot be"
+        f" used:\n{listing(bad)}"
+    )
+
+
 def eval_batches(
     config: ConfigDict, split: str, *, ids: bool = False
 ) -> Callable[[], Iterator[Batch]]:
     """A callable that gives a fresh evaluation iterator over the split, every image once.
 
-    The batch is rounded up to the number of devices; `ids` adds the image ids.
+    The batch is rounded up to the number of devices; `ids` adds the image ids. Unusable examples of
+    the training split are treated as in training, so that a run which skips them can score itself.
     """
     from maskjax.data.evaluate import evaluation_batches
 
     source, transform = data_source(config, split), eval_transform(config)
+    policy = config.data if split == "train" else config.evaluate
     shards = jax.device_count()
     return lambda: evaluation_batches(
         source,
@@ -163,4 +190,6 @@ def eval_batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         ids=ids,
+        on_error=policy.on_error,
+        bad_share=config.data.bad_share,
     )

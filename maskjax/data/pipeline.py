@@ -1,99 +1,141 @@
 """The Grain pipeline behind ``data.train``; of ``data``, only this and ``order`` import grain."""
 
+import dataclasses
+import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 import grain
-import numpy as np
 from absl import flags
 
-from maskjax.data.fields import as_fields
 from maskjax.data.order import training_order
-from maskjax.data.random import host_rng, position_words
-from maskjax.data.source import Source
+from maskjax.data.rows import Chunk, RowMaker
+from maskjax.data.workers import shield
 
-Made = np.ndarray | dict[str, np.ndarray]
-Transform = Callable[[dict[str, Any], np.random.Generator], Made]
+# Rows that a thread makes at a time. Small, so that memory is bounded whatever the batch is and all
+# workers share the first batch; large enough that handing a chunk over costs little.
+CHUNK_ROWS = 16
+# Smaller arrays travel inside the message, which is quicker than shared memory of their own.
+_MIN_SHARED_BYTES = 4096
 
 
-class Augment:
-    """(stream position, example) -> the numpy arrays that one row of a batch is made of.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which rows of the training stream a process makes, and how they are cut into chunks.
 
-    Grain passes the index after ``repeat``, which is not taken modulo the size of the source: it is
-    the position in the global stream, so an image gets new draws in each epoch. With several views
-    of each example, it also has "shared_rng": draws that its views have in common.
+    Attributes:
+        global_batch: rows of a batch over all processes.
+        process_index, process_count: which process this is, of how many.
+        start: position of the first row of the first batch.
+        views: consecutive positions that show the same image.
     """
 
-    def __init__(self, transform: Transform, seed: int, views: int = 1):
-        self.transform, self.seed, self.views = transform, seed, views
+    global_batch: int
+    process_index: int
+    process_count: int
+    start: int
+    views: int
 
-    def __call__(self, position: int, example: dict[str, Any]) -> dict[str, np.ndarray]:
-        rng = host_rng(self.seed, "augment", position)
-        if self.views > 1:
-            shared = host_rng(self.seed, "augment/views", position // self.views)
-            example = {**example, "shared_rng": shared}
-        row = as_fields(self.transform(example, rng), example["id"])
-        row["position"] = position_words(position)
-        if "label" in example:
-            row["label"] = np.int32(example["label"])
-        return row
+    @property
+    def rows(self) -> int:
+        """Rows of a batch in this process."""
+        return self.global_batch // self.process_count
+
+    @property
+    def chunk(self) -> int:
+        """Rows of a chunk (the last one of a batch may have fewer): whole images."""
+        even = -(-self.rows // math.ceil(self.rows / CHUNK_ROWS))
+        return min(self.rows, -(-even // self.views) * self.views)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a batch."""
+        return -(-self.rows // self.chunk)
+
+    def positions(self, index: int) -> range:
+        """The positions of this process's chunk ``index``, counted from ``start``."""
+        batch, chunk = divmod(index, self.chunks)
+        first = self.start + batch * self.global_batch + self.process_index * self.rows
+        return range(first + chunk * self.chunk, first + min(self.rows, (chunk + 1) * self.chunk))
 
 
-class StreamOrder(grain.MapDataset):
-    """Undoes the interleaving of ElasticIterator, so that a global batch is in stream order.
+@dataclasses.dataclass(frozen=True)
+class Buffers:
+    """How much is read ahead, in chunks.
 
-    ElasticIterator gives rows 0, P, 2P, ... of a global batch to process 0 of P, and so on. Here
-    row r is renamed such that process p gets the rows p*b .. (p+1)*b - 1 (b rows for each process):
-    the global array, in which the blocks of the processes lie one after another, is then the same
-    for every number of processes. ``start`` is where the first batch begins.
+    Attributes:
+        threads: in this process, or in each worker.
+        made: finished or being made, of each pool of threads.
+        sent: waiting in the queue of each worker; 0 without workers.
     """
 
-    def __init__(self, parent: grain.MapDataset, start: int, global_batch: int, num_shards: int):
-        super().__init__(parent)
-        self._ds, self._start = parent, start
-        self._batch, self._shards = global_batch, num_shards
+    threads: int
+    made: int
+    sent: int
+
+    @classmethod
+    def of(cls, plan: Plan, workers: int, threads: int) -> "Buffers":
+        """Enough for two batches and for no thread to wait for another one."""
+        threads = threads or default_threads(workers)
+        two_batches = 2 * plan.chunks
+        if not workers:
+            return cls(threads, max(2 * threads, two_batches), 0)
+        made = 2 * threads
+        return cls(threads, made, max(1, -(-two_batches // workers) - made))
+
+    def rows(self, plan: Plan) -> int:
+        """The most rows that one worker (or this process, without workers) holds at a time."""
+        in_hand = 1 if self.sent else 0  # between its pool and its queue
+        return (self.made + self.sent + in_hand) * plan.chunk
+
+
+class Chunks(grain.MapDataset):
+    """Chunk k of this process's rows; a pure function of k.
+
+    Args:
+        order: image of the stream -> number of the example in the source.
+        make: (number, positions) -> rows.
+        plan: positions of a chunk.
+    """
+
+    def __init__(self, order: grain.MapDataset, make: RowMaker, plan: Plan):
+        super().__init__(order)
+        self._order, self._make, self._plan = order, make, plan
 
     def __len__(self) -> int:
-        return len(self._ds)
+        return len(self._order)
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
-        batch, row = divmod(index - self._start, self._batch)
-        within, shard = divmod(row, self._shards)
-        position = batch * self._batch + shard * (self._batch // self._shards) + within
-        return self._ds[self._start + position]
+        chunk = Chunk()
+        for image, positions in _images(self._plan.positions(index), self._plan.views):
+            chunk.add(*self._make(self._order[image], positions))
+        return chunk.stacked()
 
 
-def build(
-    source: Source,
-    transform: Transform,
-    *,
-    seed: int,
-    global_batch: int,
-    process_index: int,
-    process_count: int,
-    workers: int,
-    threads: int,
-    start: int,
-    views: int = 1,
-) -> grain.DatasetIterator:
-    """order, read, augment, rearrange, then slice by process and batch; see ``data.train``."""
-    dataset = training_order(source, seed, views).map(source.__getitem__)
-    dataset = dataset.map_with_index(Augment(transform, seed, views))
-    dataset = StreamOrder(dataset, start, global_batch, process_count)
-    threads = threads or default_threads(workers)
-    elastic = grain.experimental.ElasticIterator(
-        dataset,
-        global_batch,
-        grain.sharding.ShardOptions(shard_index=process_index, shard_count=process_count),
-        # Grain's own defaults would hold 500 whole batches in memory.
-        read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1),
-        multiprocessing_options=_multiprocessing(workers),
-    )
-    elastic.set_state({"global_next_index": start})
-    return iter(elastic)
+def build(make: RowMaker, plan: Plan, *, workers: int, buffers: Buffers) -> grain.DatasetIterator:
+    """Chunks of this process's rows, in the order of the stream.
+
+    Args:
+        make: see ``Chunks``.
+        plan: see ``Plan``.
+        workers: processes; 0 = threads of this one.
+        buffers: see ``Buffers``.
+    """
+    order = training_order(make.source, make.seed)
+    options = grain.ReadOptions(buffers.threads, buffers.made)
+    chunks = Chunks(order, make, plan).to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            # Grain reads absl flags when it starts workers; outside of app.run nobody parsed them.
+            flags.FLAGS.mark_as_parsed()
+        small = grain.experimental.DatasetOptions(min_shm_size=_MIN_SHARED_BYTES)
+        chunks = grain.experimental.WithOptionsIterDataset(chunks, small)
+        chunks = chunks.mp_prefetch(
+            grain.MultiprocessingOptions(workers, buffers.sent), worker_init_fn=shield
+        )
+    return iter(chunks)
 
 
 def default_threads(workers: int) -> int:
@@ -102,10 +144,13 @@ def default_threads(workers: int) -> int:
     return max(1, min(16, (cores or 1) // max(1, workers)))
 
 
-def _multiprocessing(workers: int) -> grain.MultiprocessingOptions | None:
-    if not workers:
-        return None
-    if not flags.FLAGS.is_parsed():
-        # Grain reads absl flags when it starts workers; outside of app.run nobody parsed them.
-        flags.FLAGS.mark_as_parsed()
-    return grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+def _images(positions: range, views: int) -> list[tuple[int, range]]:
+    """Positions grouped by the image of the stream that they show."""
+    images = range(positions.start // views, (positions.stop - 1) // views + 1)
+    return [
+        (
+            image,
+            range(max(image * views, positions.start), min((image + 1) * views, positions.stop)),
+        )
+        for image in images
+    ]
