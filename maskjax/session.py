@@ -7,18 +7,21 @@ import time
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 
 from maskjax import build, data_parts
 from maskjax.data.source import Source
-from maskjax.data.train import train_iterator
+from maskjax.data.train import TrainIterator, train_iterator
+from maskjax.evaluate.hosts import gather, total
 from maskjax.observe import flops, run_files
+from maskjax.observe.bad_examples import BadExamples
 from maskjax.observe.files import write_atomic
 from maskjax.observe.progress import Progress
 from maskjax.observe.writers import open_writers
 from maskjax.train import runtime, sharding
 from maskjax.train.checkpoint import Checkpoints
-from maskjax.train.feed import device_batches
-from maskjax.train.interrupt import ShieldedTransform, StopRequest
+from maskjax.train.feed import DeviceBatches
+from maskjax.train.interrupt import StopRequest
 from maskjax.train.loop import Every, Hooks, run_loop
 from maskjax.train.state import TrainState
 
@@ -42,7 +45,8 @@ class Session(contextlib.ExitStack):
 
     Attributes:
         state: the training state.
-        position: of the next example in the training stream.
+        position: of the next example in the training stream, at the start.
+        skipped: examples that were skipped before that.
     """
 
     def __init__(self, parts: build.Experiment, source: Source, workdir: pathlib.Path):
@@ -52,7 +56,7 @@ class Session(contextlib.ExitStack):
         self.scores: tuple[int, dict[str, float]] = (0, {})  # of the last evaluation, and its step
         with contextlib.ExitStack() as opened:  # closed again if anything here fails
             self.checkpoints = opened.enter_context(self._open_checkpoints())
-            self.state, self.position = self._restore_or_start()
+            self.state, self.position, self.skipped = self._restore_or_start()
             self.start_step = int(jax.device_get(self.state.step))
             self.batches = opened.enter_context(self._open_data(source))
             self.writers = opened.enter_context(self._open_writers())
@@ -65,11 +69,12 @@ class Session(contextlib.ExitStack):
             print(f"{self.workdir}: already trained to step {self.start_step}, nothing to do")
             return 0
         rows = sharding.batch_sharding(self.parts.mesh)
-        with StopRequest() as stop, self._progress() as self.progress:
+        self.device_batches = DeviceBatches(self.batches, rows)
+        with StopRequest() as stop, self._progress() as self.progress, self._listing_bad():
             self.state = run_loop(
                 self.state,
                 self.parts.step(),
-                device_batches(self.batches, rows),
+                self.device_batches,
                 self._hooks(stop),
                 total_steps=self.total_steps,
                 static=self.parts.method.static,
@@ -88,25 +93,49 @@ class Session(contextlib.ExitStack):
             tuple(options.keep_best) or None,
         )
 
-    def _restore_or_start(self) -> tuple[TrainState, int]:
+    def _restore_or_start(self) -> tuple[TrainState, int, int]:
         if self.checkpoints.latest_step() is None:
-            return self.parts.start(), 0
-        state, position, _ = self.checkpoints.restore(self.parts.abstract_state)
+            return self.parts.start(), 0, 0
+        state, position, meta = self.checkpoints.restore(self.parts.abstract_state)
         print(f"{self.workdir}: resuming at step {int(state.step)} (example {position:,})")
-        return state, position
+        return state, position, meta.get("skipped", 0)
 
-    def _open_data(self, source: Source):
+    def _open_data(self, source: Source) -> TrainIterator:
+        resumed = self.start_step > 0
+        self.bad_examples = BadExamples(self.workdir, jax.process_index(), keep=resumed)
+        data = self.config.data
         return train_iterator(
             source,
-            ShieldedTransform(data_parts.train_transform(self.config)),
+            data_parts.train_transform(self.config),
             seed=self.config.seed,
-            global_batch=self.config.data.global_batch,
+            global_batch=data.global_batch,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            workers=self.config.data.workers,
+            workers=data.workers,
             start=self.position,
-            views=self.config.data.views,
+            views=data.views,
+            on_error=data.on_error,
+            bad_share=data.bad_share,
+            timeout=data.timeout,
         )
+
+    @contextlib.contextmanager
+    def _listing_bad(self):
+        try:
+            yield
+        finally:
+            self._list_bad()
+            if jax.process_index() == 0:
+                self.bad_examples.merge()
+
+    def _list_bad(self):
+        new = self.bad_examples.add(one._asdict() for one in self.batches.tally.bad)
+        for entry in new[:3]:
+            log.warning("skipped a training example: %s", entry["reason"])
+        if new:
+            log.warning("%d new bad examples; all are in %s", len(new), self.bad_examples.path)
+            if jax.process_index() == 0:
+                self.bad_examples.merge()
 
     def _open_writers(self):
         return open_writers(
@@ -137,12 +166,26 @@ class Session(contextlib.ExitStack):
     def _log(self, done: int, metrics: Mapping[str, float]):
         speed = self.progress.update(done, metrics)
         values = {**metrics, "lr": float(self.parts.learning_rate(done - 1))}
+        values |= self._data_metrics(done)
         if speed is not None:
             values["images_per_second"] = speed
             mfu = self._mfu(speed)
             if mfu is not None:
                 values["mfu"] = mfu
         self.writers.scalars(done, values)
+
+    def _data_metrics(self, done: int) -> dict[str, float]:
+        wait = np.array([[self.device_batches.wait_share()]])
+        self._list_bad()
+        return {"data/wait": float(gather(wait).max()), "data/skipped": self._num_skipped(done)}
+
+    def _position(self, done: int) -> int:
+        return self.position + (done - self.start_step) * self.config.data.global_batch
+
+    def _num_skipped(self, done: int) -> int:
+        """Of all processes, since the run began."""
+        here = self.batches.tally.count(self._position(done))
+        return self.skipped + int(total(np.array(here)))
 
     def _mfu(self, images_per_second: float) -> float | None:
         devices = self.parts.mesh.devices
@@ -161,10 +204,9 @@ class Session(contextlib.ExitStack):
     def _save(self, done: int, state: TrainState, metrics: Mapping[str, float]):
         step, scores = self.scores
         ranked = {**metrics, **(scores if step == done else {})}
-        position = self.position + (done - self.start_step) * self.config.data.global_batch
-        meta = {"config": self.config.to_dict()}
+        meta = {"config": self.config.to_dict(), "skipped": self._num_skipped(done)}
         with self.progress.pause():
-            self.checkpoints.save(done, state, position, meta, ranked, force=True)
+            self.checkpoints.save(done, state, self._position(done), meta, ranked, force=True)
 
     def _report(self):
         config, length = self.config, self.parts.schedule
@@ -194,6 +236,12 @@ class Session(contextlib.ExitStack):
 
     def _say_goodbye(self, stop: StopRequest):
         step = self.checkpoints.latest_step()
+        skipped = self._num_skipped(step)
+        if skipped:
+            print(
+                f"{skipped:,} times an example could not be used and another one took its place:"
+                f" {self.bad_examples.path}"
+            )
         if stop():
             print(f"stopped: saved step {step}; the same command goes on from there")
         else:

@@ -83,7 +83,7 @@ def losses(workdir) -> dict[int, float]:
 
 def exact(workdir) -> dict[int, dict[str, float]]:
     """{step: its line without what depends on the clock}."""
-    clock = ("time", "images_per_second", "mfu")
+    clock = ("time", "images_per_second", "mfu", "data/wait")
     return {
         int(line["step"]): {key: value for key, value in line.items() if key not in clock}
         for line in lines(workdir)

@@ -1,5 +1,6 @@
 """Host batches become global device arrays, one batch ahead of the step."""
 
+import time
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -16,19 +17,35 @@ def to_devices(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> Batc
     return {name: put(sharding, np.asarray(rows)) for name, rows in batch.items()}
 
 
-def device_batches(
-    batches: Iterator[Mapping[str, np.ndarray]], sharding: NamedSharding
-) -> Iterator[Batch]:
+class DeviceBatches(Iterator[Batch]):
     """Global device batches; the copy of the next one starts before the last one is used up.
 
     Args:
         batches: this process's rows of each global batch.
         sharding: of the first axis of every array.
     """
-    ahead = None
-    for batch in batches:
-        current, ahead = ahead, to_devices(batch, sharding)
-        if current is not None:
-            yield current
-    if ahead is not None:
-        yield ahead
+
+    def __init__(self, batches: Iterator[Mapping[str, np.ndarray]], sharding: NamedSharding):
+        self._batches, self._sharding = batches, sharding
+        self._ahead: Batch | None = None
+        self._waited, self._since = 0.0, time.monotonic()
+
+    def __next__(self) -> Batch:
+        current = self._fetch() if self._ahead is None else self._ahead
+        if current is None:
+            raise StopIteration
+        self._ahead = self._fetch()
+        return current
+
+    def wait_share(self) -> float:
+        """The share of the time since the last call that went into waiting for `batches`, 0..1."""
+        now = time.monotonic()
+        share = self._waited / max(now - self._since, 1e-9)
+        self._waited, self._since = 0.0, now
+        return min(1.0, share)
+
+    def _fetch(self) -> Batch | None:
+        start = time.monotonic()
+        batch = next(self._batches, None)
+        self._waited += time.monotonic() - start
+        return None if batch is None else to_devices(batch, self._sharding)

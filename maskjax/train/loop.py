@@ -1,5 +1,6 @@
 """The one training loop. Its order, the same on every process, is documented in `run_loop` only."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -12,6 +13,8 @@ from maskjax.train.state import TrainState
 from maskjax.train.step import StepFn
 
 Metrics = Mapping[str, float]
+
+_STEPS_AHEAD = 2
 
 
 class NonFiniteLossError(UserError):
@@ -68,7 +71,8 @@ def run_loop(
 
     One turn, in this order:
       1. the next batch, already on the devices;
-      2. the step (the old state is donated);
+      2. the step (the old state is donated); the host is at most two steps ahead of the devices,
+         so that what it has to wait for in 1 is what they have to wait for;
       3. log, if due or if this was the first step: here (and before a save) the host waits for the
          step, and a loss or gradient that is not finite ends the run, before anything of it is
          saved;
@@ -89,9 +93,13 @@ def run_loop(
         NonFiniteLossError: if the logged loss or gradient norm is not finite.
     """
     done = first = int(jax.device_get(state.step))
+    in_flight = collections.deque()
     while done < total_steps:
         with jax.transfer_guard("disallow"):
             state, metrics = step(state, next(batches), static(done))
+        in_flight.append(metrics)
+        if len(in_flight) > _STEPS_AHEAD:
+            jax.block_until_ready(in_flight.popleft())
         done += 1
         last = done == total_steps
         stop = hooks.stop()

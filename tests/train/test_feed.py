@@ -1,10 +1,12 @@
 """Host batches on their way to the devices."""
 
+import time
+
 import jax
 import numpy as np
 import pytest
 
-from maskjax.train.feed import device_batches, to_devices
+from maskjax.train.feed import DeviceBatches, to_devices
 from maskjax.train.sharding import batch_sharding, make_mesh
 
 
@@ -53,7 +55,7 @@ class Counted:
 
 def test_one_batch_ahead_and_not_more(rows):
     source = Counted()
-    batches = device_batches(source, rows)
+    batches = DeviceBatches(source, rows)
     assert source.asked == 0
     for number in range(5):
         assert int(next(batches)["image"][0, 0, 0, 0]) == number
@@ -62,12 +64,29 @@ def test_one_batch_ahead_and_not_more(rows):
 
 def test_a_finite_iterator_loses_nothing(rows):
     for length in (0, 1, 3):
-        found = device_batches(iter([batch(n) for n in range(length)]), rows)
+        found = DeviceBatches(iter([batch(n) for n in range(length)]), rows)
         assert [int(b["image"][0, 0, 0, 0]) for b in found] == list(range(length))
 
 
 def test_the_copies_are_no_implicit_transfers(rows):
-    batches = device_batches(Counted(), rows)
+    batches = DeviceBatches(Counted(), rows)
     with jax.transfer_guard("disallow"):
         next(batches)
         next(batches)
+
+
+class Slow(Counted):
+    def __next__(self):
+        time.sleep(0.02)
+        return super().__next__()
+
+
+def test_the_share_of_the_time_that_went_into_waiting(rows):
+    batches = DeviceBatches(Slow(), rows)
+    for _ in range(5):
+        next(batches)
+    start = time.monotonic()
+    assert 0 < batches.wait_share() <= 1
+    assert batches.wait_share() == 0
+    next(batches)
+    assert batches.wait_share() >= 0.02 / (time.monotonic() - start)

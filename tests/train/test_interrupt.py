@@ -1,13 +1,11 @@
-"""The first signal asks for a stop; a second Ctrl-C interrupts; data workers ignore both."""
+"""The first signal asks for a stop; a second Ctrl-C interrupts."""
 
-import multiprocessing
 import os
-import pickle
 import signal
 
 import pytest
 
-from maskjax.train.interrupt import SIGNALS, ShieldedTransform, StopRequest
+from maskjax.train.interrupt import SIGNALS, StopRequest
 
 
 def send(number: int):
@@ -56,28 +54,3 @@ def test_no_signal():
         pass
     assert not stop()
     assert stop.exit_code == 0
-
-
-def test_a_shielded_transform_is_that_transform():
-    shielded = ShieldedTransform(divmod)
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    again = pickle.loads(pickle.dumps(shielded))
-    assert again(7, 3) == shielded(7, 3) == (2, 1)
-    # In the main process nothing changes.
-    assert {number: signal.getsignal(number) for number in SIGNALS} == before
-
-
-def handlers(transform, queue):
-    queue.put([signal.getsignal(number) == signal.SIG_IGN for number in SIGNALS])
-    queue.put(transform(7, 3))
-
-
-def test_a_worker_that_gets_it_ignores_both_signals():
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    worker = context.Process(target=handlers, args=(ShieldedTransform(divmod), queue))
-    worker.start()
-    assert queue.get(timeout=120) == [True, True]
-    assert queue.get(timeout=10) == (2, 1)
-    worker.join()
-    assert worker.exitcode == 0
