@@ -132,7 +132,8 @@ def _batches(reader: _Reader, blocks: list[range], tally: Tally, ids: bool):
             for block, following in zip(blocks, [*blocks[1:], range(0)], strict=True):
                 futures, ahead = ahead, submit(following)
                 rows = [future.result() for future in futures]
-                tally.add(len(rows), [row.bad for row in rows if row.bad])
+                bad = [row.bad for row in rows if row.bad]
+                tally.add(len(rows) - len(bad), bad)
                 rows += [Row("", None)] * (len(block) - len(rows))
                 if blank is None and any(row.fields is None for row in rows):
                     blank = reader.blank(rows)

@@ -65,13 +65,13 @@ class Tally:
         self.seen = 0
         self._share, self._what, self._key = share, what, key
 
-    def add(self, seen: int, bad: Sequence[Bad]) -> None:
-        """Counts ``seen`` more examples of which ``bad`` are bad.
+    def add(self, good: int, bad: Sequence[Bad]) -> None:
+        """Counts more examples.
 
         Raises:
             UserError: too many are; names the first of them.
         """
-        self.seen += seen
+        self.seen += good + len(bad)
         self.bad += bad
         if len(self.bad) > FORGIVEN + self._share * self.seen:
             raise UserError(
