@@ -165,8 +165,8 @@ def _first_example(config: ConfigDict, source: sources.Source):
                 raise
             bad.append(Bad(number, error.name, str(error)))
     raise UserError(
-        f"config.data.path = {config.data.path!r}: the first {len(bad)} training examples cannot be"
-        f" used:\n{listing(bad)}"
+        f"config.data.path = {data_spec(config)!r}: the first {len(bad)} training examples cannot"
+        f" be used:\n{listing(bad)}"
     )
 
 

@@ -149,7 +149,7 @@ def name_of(source: Source, number: int) -> str:
 
 def listing(bad: Sequence[Bad], limit: int = 3) -> str:
     """The first few reasons, one a line."""
-    lines = [f"  {one.id}: {one.reason}" for one in bad[:limit]]
+    lines = [f"  {one.reason}" for one in bad[:limit]]
     more = [f"  and {len(bad) - limit} more"] if len(bad) > limit else []
     return "\n".join(lines + more)
 

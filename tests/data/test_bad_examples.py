@@ -158,9 +158,7 @@ def test_a_killed_worker_is_an_error_that_names_what_it_was_reading(source, tran
 
 def test_many_in_a_row_are_an_error():
     gone = dict.fromkeys(range(40, 40 + IN_A_ROW), BROKEN["vanished"])
-    with pytest.raises(
-        UserError, match=rf"(?s){IN_A_ROW} training examples in a row .*id 4\d: .*id 4"
-    ):
+    with pytest.raises(UserError, match=rf"(?s){IN_A_ROW} training examples in a row .*id 4.*id 4"):
         take(Numbered(200, gone), batches=30, bad_share=1.0, **SKIP)
 
 
