@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,25 @@ import numpy as np
 
 from maskjax import __version__
 from maskjax.errors import UserError
-from maskjax.interop import files
+from maskjax.interop import files, folders, hub_config
 from maskjax.interop.convert import to_torch
 from maskjax.interop.layouts import FORMATS, LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
 from maskjax.interop.snippets import snippet
 from maskjax.nn.geometry import Geometry
+
+WITH_DECODER = ("mae", "hf")
+# Small parts that some layouts have no key for, and that are left out there.
+DROPPED = {"mask_token": False, "projection": 0}
+DROPS = {
+    "timm": ("mask_token", "projection"),
+    "hf_vit": ("mask_token", "projection"),
+    "hf_dinov2": ("projection",),
+    "hf_videomae": ("mask_token",),
+    "clip": ("mask_token",),
+    "hf_clip": ("mask_token",),
+}
 
 # Settings that no PyTorch layout has a place for; the file's metadata keeps them.
 SETTINGS = ("mask_ratio", "norm_pix", "mean", "std")
@@ -28,8 +40,9 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        path: The file.
+        path: The file or folder.
         layout: Name of the layout of its keys.
+        geometry: Of what is in the file.
         num_arrays, num_values: Tensors in the file and numbers in them, fixed tables included.
         dropped: What the model has and the file has not, a line each.
         notes: What to know before using the file, a line each.
@@ -38,6 +51,7 @@ class ExportReport:
 
     path: Path
     layout: str
+    geometry: Geometry
     num_arrays: int
     num_values: int
     dropped: tuple[str, ...]
@@ -67,26 +81,34 @@ def export_weights(
         geometry: Of ``params``; it must describe them exactly.
         metadata: Settings to keep in the file: mean, std, mask_ratio, norm_pix, method ...; values
             that are not strings are written as JSON.
-        format: "mae" (official names; a classifier gets those of fine-tuned files), "timm" or "hf".
-        out: The file, .safetensors or .npz. It is replaced atomically.
-        what: "full", or "encoder" to leave the decoder out. timm never holds a decoder.
+        format: A name of ``FORMATS``: "mae" (official names; a classifier gets those of fine-tuned
+            files), "timm", "hf", "hf_vit" ...
+        out: A file, .safetensors or .npz, replaced atomically; or a folder (a name without suffix)
+            that gets config.json beside the weights, as transformers and timm read it.
+        what: "full", or "encoder" to leave the decoder out. Only "mae" and "hf" hold a decoder.
 
     Raises:
         UserError: Unknown format, what or suffix; parameters that differ from the geometry; a model
             the format cannot hold.
     """
-    layout = _layout(format, geometry)
-    files.check_writable_kind(out)
+    layout = layout_to_write(format, geometry)
+    written = written_geometry(layout, geometry, what)
+    folder = folders.is_folder_name(out)
+    path = Path(out) / folders.WEIGHTS if folder else Path(out)
+    files.check_writable_kind(path)
+    beside = _beside(layout, written, metadata) if folder else {}
     _check_params(params, geometry)
-    written = geometry.encoder_only() if _encoder_only(what, layout) else geometry
     dropped = {p: leaf for p, leaf in flatten(params).items() if p not in param_shapes(written)}
     arrays = to_torch(params, LAYOUTS[layout](written), allow_dropped=dropped)
     header = {key: _text(value) for key, value in metadata.items()}
     header |= {**written.to_metadata(), "layout": layout, "format": "pt"}
-    files.write(out, arrays, header | {"maskjax_version": __version__})
+    files.write(path, arrays, header | {"maskjax_version": __version__})
+    for name, content in beside.items():
+        folders.write_json(path.parent / name, content)
     return ExportReport(
         path=Path(out),
         layout=layout,
+        geometry=written,
         num_arrays=len(arrays),
         num_values=sum(array.size for array in arrays.values()),
         dropped=_dropped(dropped, metadata),
@@ -95,16 +117,38 @@ def export_weights(
     )
 
 
-def _layout(format: str, geometry: Geometry) -> str:
+def layout_to_write(format: str, geometry: Geometry) -> str:
+    """The layout that an export in a format gets.
+
+    Raises:
+        UserError: There is no such format.
+    """
     if format not in FORMATS:
         raise UserError(f"unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
-    return "classify" if format == "mae" and geometry.pool != "none" else format
+    return "classify" if format == "mae" and geometry.pool != "none" else FORMATS[format][0]
 
 
-def _encoder_only(what: str, layout: str) -> bool:
+def written_geometry(layout: str, geometry: Geometry, what: str = "full") -> Geometry:
+    """What is left of a model in a layout: parts that it has no keys for are dropped.
+
+    Raises:
+        UserError: ``what`` is neither "full" nor "encoder".
+    """
     if what not in ("full", "encoder"):
         raise UserError(f"what={what!r}: choose 'full' or 'encoder'.")
-    return what == "encoder" or layout in ("timm", "classify")
+    kept = geometry if what == "full" and layout in WITH_DECODER else geometry.encoder_only()
+    lost = DROPS.get(layout, ())
+    return replace(kept, **{name: value for name, value in DROPPED.items() if name in lost})
+
+
+def _beside(layout: str, geometry: Geometry, settings: Mapping[str, Any]) -> dict[str, dict]:
+    """Files of a folder, beside the weights."""
+    if layout in ("timm", "classify"):
+        return {folders.CONFIG: hub_config.timm_config(geometry, settings)}
+    return {
+        folders.CONFIG: hub_config.transformers_config(layout, geometry, settings),
+        "preprocessor_config.json": hub_config.image_processor(geometry, settings),
+    }
 
 
 def _check_params(params: Mapping[str, Any], geometry: Geometry) -> None:
@@ -137,23 +181,37 @@ def _dropped(dropped: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[s
 
 
 def _notes(layout: str, geometry: Geometry) -> tuple[str, ...]:
-    notes = []
     rows, columns = geometry.grid
     official = layout == "mae" and geometry.has_decoder
-    if rows != columns and (official or layout == "hf"):
-        owner = "the official MAE code" if official else "transformers' ViTMAE"
-        notes.append(
-            f"{owner} builds square patch grids only, so it cannot take this model's "
-            f"{rows}x{columns}; timm can take the encoder"
-        )
-    if official and not geometry.cls:
-        notes.append("the official MAE code always has a cls token; this model has none")
+    owner = "the official MAE code" if official else "transformers"
     ratios = geometry.mlp_hidden * geometry.decoder_dim, geometry.decoder_mlp_hidden * geometry.dim
-    if official and ratios[0] != ratios[1]:
-        notes.append("the official MAE code has one mlp_ratio; this model's decoder has its own")
-    if layout == "timm" and geometry.position == "sincos":
-        notes.append("timm trains pos_embed; here it holds the fixed sin-cos table")
-    return tuple(notes)
+    eps = hub_config.TIMM_NORM_EPS[geometry.pre_norm]
+    notes = (
+        (
+            rows != columns and (official or layout == "hf"),
+            f"{owner} builds square patch grids only for this model, so it cannot take this one's "
+            f"{rows}x{columns}; timm can take the encoder",
+        ),
+        (
+            official and not geometry.cls,
+            "the official MAE code always has a cls token; this model has none",
+        ),
+        (
+            official and ratios[0] != ratios[1],
+            "the official MAE code has one mlp_ratio; this model's decoder has its own",
+        ),
+        (
+            layout in ("timm", "hf_vit") and geometry.position == "sincos",
+            f"{'timm' if layout == 'timm' else owner} trains the position table; here it holds the "
+            "fixed sin-cos table",
+        ),
+        (
+            layout in ("timm", "classify") and geometry.eps != eps,
+            f"timm's norms have eps={eps} unless norm_layer says otherwise; this model has "
+            f"{geometry.eps}",
+        ),
+    )
+    return tuple(sentence for holds, sentence in notes if holds)
 
 
 def _text(value: Any) -> str:

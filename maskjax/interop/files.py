@@ -60,8 +60,17 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: M
     check_writable_kind(path)
     arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
     writer = _write_safetensors if path.suffix == ".safetensors" else _write_npz
+    write_whole(path, lambda temporary: writer(temporary, arrays, metadata))
+
+
+def write_whole(path: Path, write_to: Callable[[Path], None]) -> None:
+    """Make a file by a function that writes to a path; a reader sees all of it or none.
+
+    Raises:
+        UserError: The system refuses the path.
+    """
     try:
-        _atomically(path, lambda temporary: writer(temporary, arrays, metadata))
+        _atomically(path, write_to)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
 

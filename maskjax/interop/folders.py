@@ -51,6 +51,21 @@ def read(path: str | os.PathLike) -> Weights:
     return Weights(_read_shards(path / name), {}, config)
 
 
+def is_folder_name(path: str | os.PathLike) -> bool:
+    """Whether an output of this name is a folder: it is one, ends in "/", or has no suffix."""
+    return Path(path).is_dir() or str(path).endswith(os.sep) or not Path(path).suffix
+
+
+def write_json(path: Path, content: Mapping[str, Any]):
+    """Writes a JSON object, whole or not at all.
+
+    Raises:
+        UserError: The system refuses the path.
+    """
+    text = json.dumps(content, indent=2) + "\n"
+    files.write_whole(Path(path), lambda temporary: temporary.write_text(text))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 

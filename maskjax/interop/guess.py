@@ -14,6 +14,7 @@ GAP = {"pool": "gap", "num_classes": 1}
 CLS = {"pool": "cls", "num_classes": 1}
 LEARNED = {"position": "learned"}
 SCALED = {**LEARNED, "layer_scale": True}
+REGISTERS = {**SCALED, "registers": 1, "prefix_positions": False}
 BEIT = {"position": "none", "qkv_bias": "query_value", "layer_scale": True}
 VIDEO = {"position": "none", "cls": False, "frames": 2, "qkv_bias": "query_value"}
 CLIP = {**LEARNED, "patch_bias": False, "pre_norm": True, "activation": "quick_gelu"}
@@ -30,7 +31,7 @@ KINDS = (
     ("hf_vit", "hf_vit, classifier", {**CLS, **LEARNED}),
     ("hf_vit", "hf_vit, with distillation token", {**LEARNED, "dist_token": True}),
     ("timm", "timm, with layer scale", SCALED),
-    ("timm", "timm, with layer scale and registers", {**SCALED, "registers": 1}),
+    ("timm", "timm, with layer scale and registers", REGISTERS),
     ("timm", "timm, with distillation token", {**LEARNED, "dist_token": True}),
     ("timm", "timm, norm before the blocks (CLIP)", CLIP),
     ("dinov2", "dinov2", {**SCALED, "mask_token": True}),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskjax.errors import UserError
+from maskjax.interop.hub_config import dinov2_hidden
 from maskjax.nn.geometry import Geometry
 
 Config = Mapping[str, Any]
@@ -84,7 +85,6 @@ def _mae(config: Config) -> dict[str, Any]:
 
 def _dinov2(config: Config) -> dict[str, Any]:
     swiglu = config.get("use_swiglu_ffn", False)
-    hidden = int(config["hidden_size"] * config.get("mlp_ratio", 4))
     return {
         "position": "learned",
         "layer_scale": True,
@@ -92,7 +92,7 @@ def _dinov2(config: Config) -> dict[str, Any]:
         "mask_token": config.get("use_mask_token", True),
         "registers": config.get("num_register_tokens", 0),
         "mlp": "swiglu" if swiglu else "plain",
-        "mlp_hidden": (int(hidden * 2 / 3) + 7) // 8 * 8 if swiglu else hidden,
+        "mlp_hidden": dinov2_hidden(config["hidden_size"], config.get("mlp_ratio", 4), swiglu),
     }
 
 

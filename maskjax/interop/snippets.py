@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from maskjax.interop import folders, hub_config
 from maskjax.nn.geometry import Geometry
 
 
@@ -10,17 +11,31 @@ def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, A
     """PyTorch code that builds the model of ``layout`` and loads ``path`` into it.
 
     Args:
-        layout: "mae", "classify", "timm" or "hf".
+        layout: Of the file.
         geometry: Of what is in the file.
-        path: The exported file, a .safetensors or .npz.
-        settings: "norm_eps" (default 1e-6), "mask_ratio" and "norm_pix" are set where the PyTorch
-            model has them.
+        path: The exported file, a .safetensors or .npz, or a folder.
+        settings: "mask_ratio" and "norm_pix" are set where the PyTorch model has them.
     """
-    if layout == "hf":
-        return _transformers(geometry, path, settings)
+    if folders.is_folder_name(path):
+        return _folder(layout, geometry, path)
+    if layout.startswith("hf"):
+        return _transformers(layout, geometry, path, settings)
     if layout == "mae" and geometry.has_decoder:
-        return _official(geometry, path, settings)
-    return _timm(geometry, path, settings)
+        return _official(geometry, path)
+    if layout in ("mae", "classify", "timm"):
+        return _timm(geometry, path)
+    return f"{_imports(path)}\nstate = {_load(path)}  # for load_state_dict of the official model"
+
+
+def _folder(layout: str, geometry: Geometry, path: str) -> str:
+    """A folder says everything itself."""
+    if not layout.startswith("hf"):
+        source = f"local-dir:{path}"
+        return f"import timm\nmodel = timm.create_model({source!r}, pretrained=True)"
+    config = hub_config.transformers_config(layout, geometry, {})
+    (name,) = config["architectures"]
+    auto = name if "For" in name or "With" in name else "AutoModel"
+    return f"import transformers\nmodel = transformers.{auto}.from_pretrained({path!r})"
 
 
 def _load(path: str) -> str:
@@ -36,29 +51,27 @@ def _imports(path: str, *more: str) -> str:
     return f"import {', '.join(dict.fromkeys((*names, *more)))}"
 
 
-def _timm(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
-    pool = {"gap": "avg", "cls": "token", "none": "token" if g.cls else ""}[g.pool]
-    own_eps = _eps(settings) != 1e-6  # timm's default
-    arguments = (
-        f"img_size={g.image_size}, patch_size={g.patch_size}, in_chans={g.channels}, "
-        f"embed_dim={g.dim}, depth={g.depth}, num_heads={g.heads}, "
-        f"mlp_ratio={_ratio(g.mlp_hidden, g.dim)}, num_classes={g.num_classes}, "
-        f"class_token={g.cls}, global_pool={pool!r}"
-    ) + (f", {_norm_layer(settings)}" if own_eps else "")
+def _timm(g: Geometry, path: str) -> str:
+    arguments = hub_config.timm_arguments(g)
+    shown = {**arguments, "img_size": tuple(arguments["img_size"])}
+    words = [f"{name}={value!r}" for name, value in shown.items()]
+    own_eps = g.eps != hub_config.TIMM_NORM_EPS[g.pre_norm]
+    words += [_norm_layer(g)] if own_eps else []
+    name = hub_config.timm_architecture(g)
+    plain = name == "vit_base_patch16_224"
+    build = "timm.models.VisionTransformer(" if plain else f"timm.create_model({name!r}, "
     imports = _imports(path, *(("torch", "functools") if own_eps else ()), "timm")
-    return (
-        f"{imports}; model = timm.models.VisionTransformer({arguments})\n"
-        f"model.load_state_dict({_load(path)})"
-    )
+    return f"{imports}; model = {build}{', '.join(words)})\nmodel.load_state_dict({_load(path)})"
 
 
-def _official(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
+def _official(g: Geometry, path: str) -> str:
+    ratio = hub_config.timm_arguments(g)["mlp_ratio"]
     arguments = (
         f"img_size={g.image_size[0]}, patch_size={g.patch_size}, in_chans={g.channels}, "
         f"embed_dim={g.dim}, depth={g.depth}, num_heads={g.heads}, "
-        f"mlp_ratio={_ratio(g.mlp_hidden, g.dim)}, decoder_embed_dim={g.decoder_dim}, "
+        f"mlp_ratio={ratio}, decoder_embed_dim={g.decoder_dim}, "
         f"decoder_depth={g.decoder_depth}, decoder_num_heads={g.decoder_heads}, "
-        f"{_norm_layer(settings)}"
+        f"{_norm_layer(g)}"
     )
     return (
         f"{_imports(path, 'torch', 'functools', 'models_mae')}; "
@@ -67,38 +80,20 @@ def _official(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
     )
 
 
-def _transformers(g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
-    config = (
-        f"image_size={g.image_size[0]}, patch_size={g.patch_size}, num_channels={g.channels}, "
-        f"hidden_size={g.dim}, num_hidden_layers={g.depth}, num_attention_heads={g.heads}, "
-        f"intermediate_size={g.mlp_hidden}, layer_norm_eps={_eps(settings)}"
-    )
-    config += _decoder_config(g, settings) if g.has_decoder else ", mask_ratio=0.0"
-    model = "ViTMAEForPreTraining" if g.has_decoder else "ViTMAEModel"
+def _transformers(layout: str, g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
+    config = hub_config.transformers_config(layout, g, settings)
+    (name,), kind = config.pop("architectures"), config.pop("model_type")
+    labels = {"num_labels": g.num_classes} if g.num_classes else {}
+    ignored = ("torch_dtype", "id2label", "label2id")
+    words = {key: value for key, value in config.items() if key not in ignored} | labels
+    shown = ", ".join(f"{key}={value!r}" for key, value in words.items())
     return (
-        f"{_imports(path, 'transformers')}; config = transformers.ViTMAEConfig({config})\n"
-        f"model = transformers.{model}.from_pretrained(None, config=config, "
+        f"{_imports(path, 'transformers')}; "
+        f"config = transformers.AutoConfig.for_model({kind!r}, {shown})\n"
+        f"model = transformers.{name}.from_pretrained(None, config=config, "
         f"state_dict={_load(path)})"
     )
 
 
-def _decoder_config(g: Geometry, settings: Mapping[str, Any]) -> str:
-    names = {"mask_ratio": "mask_ratio", "norm_pix": "norm_pix_loss"}
-    known = [f", {names[key]}={settings[key]!r}" for key in names if key in settings]
-    return (
-        f", decoder_hidden_size={g.decoder_dim}, decoder_num_hidden_layers={g.decoder_depth}, "
-        f"decoder_num_attention_heads={g.decoder_heads}, "
-        f"decoder_intermediate_size={g.decoder_mlp_hidden}{''.join(known)}"
-    )
-
-
-def _norm_layer(settings: Mapping[str, Any]) -> str:
-    return f"norm_layer=functools.partial(torch.nn.LayerNorm, eps={_eps(settings)})"
-
-
-def _eps(settings: Mapping[str, Any]) -> float:
-    return settings.get("norm_eps", 1e-6)
-
-
-def _ratio(hidden: int, dim: int) -> int | float:
-    return hidden // dim if hidden % dim == 0 else hidden / dim
+def _norm_layer(g: Geometry) -> str:
+    return f"norm_layer=functools.partial(torch.nn.LayerNorm, eps={g.eps})"

@@ -178,6 +178,7 @@ def facts(cfg: ConfigDict) -> dict:
         "decoder_depth": decoder.depth,
         "decoder_heads": decoder.heads,
         "decoder_mlp_hidden": decoder.mlp_hidden,
+        "eps": cfg.norm_eps,
     }
     keys = ("mask_ratio", "norm_pix", "norm_eps", "mean", "std")
     grid, _ = options.patch_grid(cfg)

@@ -173,6 +173,8 @@ def geometries(draw, layout: str = "mae") -> Geometry:
         values["cls"] = True
     if values.get("pool", "none") != "none":
         values |= {"num_classes": number(0, 3), "final_norm": True}
+    if layout == "timm" and values["registers"]:
+        values["prefix_positions"] = False
     if layout in WITH_DECODER and draw(st.booleans()):
         decoder_heads = number(1, 3)
         values |= {

@@ -55,7 +55,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     "hf": ("vit.", ""),
     "hf5": ("vit.", ""),
     "hf_vit": ("vit.", "deit.", ""),
-    "hf_dinov2": ("dinov2.", "dinov2_with_registers.", ""),
+    "hf_dinov2": ("", "dinov2.", "dinov2_with_registers."),
     "clip": ("visual.", ""),
     "hf_clip": ("vision_model.", ""),
     "pretraining": ("encoder.",),

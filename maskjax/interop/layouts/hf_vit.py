@@ -57,7 +57,7 @@ def rules_dinov2(geometry: Geometry) -> Layout:
     allowed = ("mask_token", "registers", "layer_scale", "mlp", *PLAIN)
     require_options("hf_dinov2", geometry, allowed, "use layout timm.")
     without_head = replace(geometry, pool="none", num_classes=0)
-    return _rules(without_head, "dinov2.", DINOV2_BLOCK, {"mask_token": ROW})
+    return _rules(without_head, "", DINOV2_BLOCK, {"mask_token": ROW})
 
 
 def rules_beit(geometry: Geometry) -> Layout:

@@ -8,6 +8,7 @@ DINOv2 files (``rules_dinov2``) have nearly the same names.
 
 from dataclasses import replace
 
+from maskjax.errors import UserError
 from maskjax.interop.layouts.parts import (
     TIMM_BLOCK,
     encoder_blocks,
@@ -45,6 +46,11 @@ def rules(geometry: Geometry) -> Layout:
     advice = "layout beit holds relative biases and separate query and value biases."
     require_options("timm", geometry, (*SHARED, *own), advice)
     g = geometry
+    if g.registers and g.prefix_positions:
+        raise UserError(
+            "layout timm: timm gives register tokens positions too, or no token in front; use "
+            "layout dinov2, whose files timm converts when it loads them."
+        )
     return (
         *prefix_tokens(g, NAMES),
         *position("pos_embed", g),

@@ -1,0 +1,144 @@
+"""The PyTorch model of an exported file or folder, and its activations, where PyTorch is there."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskjax.interop import folders, hub_config
+from maskjax.nn.geometry import Geometry
+
+Activations = dict[str, np.ndarray]
+
+
+class UnavailableError(Exception):
+    """Why a model cannot be run in PyTorch here, in words."""
+
+
+def activations(
+    layout: str, geometry: Geometry, path: Path, settings: dict[str, Any], images: np.ndarray
+) -> Activations:
+    """What the model of another library computes with an exported file.
+
+    Args:
+        layout: Of the file.
+        geometry: Of what is in the file.
+        path: The file or folder.
+        settings: As of the export.
+        images: float32[B, (T,) C, H, W], standardised.
+
+    Returns:
+        {"block 0": [B, E + N, D], ..., "tokens" | "latent": after the final norm, "logits" |
+        "projection", "decoder block 0" ..., "prediction"}, what the library shows of these.
+
+    Raises:
+        UnavailableError: A library is missing, or there is no library for this layout.
+    """
+    run = {"timm": _timm, "classify": _timm, "mae": _timm}.get(layout)
+    run = _transformers if layout.startswith("hf") else run
+    if run is None:
+        raise UnavailableError(f"layout {layout} belongs to official code that is no package")
+    try:
+        import torch
+
+        with torch.no_grad():
+            return run(layout, geometry, path, settings, torch.from_numpy(images))
+    except (ImportError, RuntimeError) as error:
+        # torchvision beside another build of torch fails with a RuntimeError on import.
+        if isinstance(error, RuntimeError) and "torchvision" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UnavailableError(f"{reason} (pip install 'maskjax[torch]')") from None
+
+
+def _timm(layout: str, geometry: Geometry, path: Path, settings: dict, images: Any) -> Activations:
+    import timm
+    import torch
+
+    encoder = geometry.encoder_only()
+    arguments = hub_config.timm_arguments(encoder)
+    if geometry.eps != hub_config.TIMM_NORM_EPS[geometry.pre_norm]:
+        arguments["norm_layer"] = functools.partial(torch.nn.LayerNorm, eps=geometry.eps)
+    model = timm.create_model(hub_config.timm_architecture(encoder), **arguments).eval()
+    state = {key: torch.tensor(array) for key, array in folders.read(path).arrays.items()}
+    if layout == "mae":  # timm has no decoder; all that is left must fit
+        state = {key: tensor for key, tensor in state.items() if key in model.state_dict()}
+    model.load_state_dict(state)
+    seen, last = _blocks(model.blocks, "block", lambda: model.forward_features(images))
+    out = {"latent": last}
+    if geometry.num_classes:
+        out["logits"] = model(images)
+    return _numpy({**seen, **out})
+
+
+def _transformers(
+    layout: str, geometry: Geometry, path: Path, settings: dict, images: Any
+) -> Activations:
+    import transformers
+
+    model = _from_pretrained(transformers, layout, geometry, path, settings)
+    if layout == "hf":
+        return _numpy(_mae(model, geometry, images))
+    out = model(images, output_hidden_states=True)
+    hidden = dict(enumerate(out.hidden_states[1:]))
+    found = {f"block {i}": x for i, x in hidden.items()}
+    names = {"logits": "logits", "image_embeds": "projection"}
+    found |= {names[key]: out[key] for key in names if out.get(key) is not None}
+    if geometry.has_norm and layout != "hf_clip" and "last_hidden_state" in out:
+        found["latent"] = out.last_hidden_state
+    return _numpy(found)
+
+
+def _from_pretrained(
+    transformers: Any, layout: str, geometry: Geometry, path: Path, settings: dict
+) -> Any:
+    import torch
+
+    config = hub_config.transformers_config(layout, geometry, settings)
+    (name,), kind = config.pop("architectures"), config.pop("model_type")
+    if path.is_dir():
+        return getattr(transformers, name).from_pretrained(str(path)).eval()
+    state = {key: torch.tensor(array) for key, array in folders.read(path).arrays.items()}
+    config = transformers.AutoConfig.for_model(kind, **config)
+    model = getattr(transformers, name).from_pretrained(None, config=config, state_dict=state)
+    return model.eval()
+
+
+def _mae(model: Any, geometry: Geometry, images: Any) -> dict[str, Any]:
+    """ViTMAE with nothing masked: noise in raster order keeps the tokens where they are."""
+    import torch
+
+    encoder = model.vit if geometry.has_decoder else model
+    encoder.config.mask_ratio = encoder.embeddings.config.mask_ratio = 0.0
+    noise = torch.arange(float(geometry.num_patches))[None].repeat(len(images), 1)
+    out = encoder(images, noise=noise, output_hidden_states=True)
+    found = {f"block {i}": x for i, x in enumerate(out.hidden_states[1:])}
+    found["latent"] = out.last_hidden_state
+    if not geometry.has_decoder:
+        return found
+    blocks = model.decoder.decoder_layers
+    decode = lambda: model.decoder(out.last_hidden_state, out.ids_restore)  # noqa: E731
+    seen, decoded = _blocks(blocks, "decoder block", decode)
+    return {**found, **seen, "prediction": decoded.logits}
+
+
+def _blocks(modules: Any, name: str, run: Any) -> tuple[dict[str, Any], Any]:
+    """({"<name> i": its output}, result) of a run."""
+    seen: dict[str, Any] = {}
+
+    def keep(key: str, module: Any, given: Any, out: Any):
+        seen[key] = out[0] if isinstance(out, tuple) else out
+
+    hooks = [
+        module.register_forward_hook(functools.partial(keep, f"{name} {i}"))
+        for i, module in enumerate(modules)
+    ]
+    result = run()
+    for hook in hooks:
+        hook.remove()
+    return seen, result
+
+
+def _numpy(found: dict[str, Any]) -> Activations:
+    return {key: tensor.numpy() for key, tensor in found.items()}
