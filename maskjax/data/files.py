@@ -222,6 +222,14 @@ def expand(pattern: str) -> list[Entry]:
     return list(found.values())
 
 
+def max_open_files() -> int:
+    """How many files a source may keep open: half of what the system allows this process."""
+    import resource
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(4096, max(32, allowed // 2))
+
+
 class RangeReader:
     """Reads byte ranges of many files.
 
@@ -229,8 +237,8 @@ class RangeReader:
     at most ``max_open`` are kept open.
     """
 
-    def __init__(self, max_open: int = 256):
-        self._open = Recent(max_open)
+    def __init__(self, max_open: int | None = None):
+        self._open = Recent(max_open or max_open_files())
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Exactly ``size`` bytes from ``offset``.

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import layout_files as layouts
+import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from maskjax.data import files
 from maskjax.data.source import resolve
 from maskjax.data.sources.riegeli import RangeArrayRecord
+from maskjax.data.train import train_iterator
+from maskjax.data.transforms import TrainTransform
 from maskjax.errors import UserError
 
 
@@ -166,3 +169,18 @@ def test_array_records_that_are_not(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(UserError, match="is not an ArrayRecord file"):
             RangeArrayRecord(str(path), files.RangeReader())
+
+
+@pytest.mark.slow
+def test_worker_processes_read_objects(s3, local):
+    """A fresh process finds the store and the index for itself; the batch is that of the files."""
+    files.filesystem(s3).put(str(local / "wds"), f"{s3}/workers", recursive=True)
+    batches = []
+    for spec, workers in ((f"wds:{s3}/workers", 1), (f"folder:{local}/folder", 0)):
+        source = resolve(spec, "train")
+        with train_iterator(
+            source, TrainTransform((6, 6)), seed=1, global_batch=30, workers=workers
+        ) as stream:
+            batches.append(next(stream))
+    for key in ("image", "label", "position"):
+        assert np.array_equal(batches[0][key], batches[1][key])

@@ -24,7 +24,7 @@ class ArrayRecords:
 
     def __init__(self, lengths: Mapping[str, int]):
         self.lengths = lengths
-        self._open = Recent(256)
+        self._open = Recent(files.max_open_files())
 
     def read(self, path: str, number: int) -> bytes:
         """Record ``number`` of a file.
