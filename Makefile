@@ -44,8 +44,9 @@ format: venv  ## Rewrites the code as ruff wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv  ## Ratios of the compiled step (with PyTorch beside it after `make test-torch`)
+bench: venv  ## Ratios of the step and of the input (with PyTorch beside them after `make test-torch`)
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/input.py
 
 clean:  ## Removes the environment and the caches, not runs/
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

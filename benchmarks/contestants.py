@@ -1,19 +1,12 @@
-"""One contestant of a benchmark in a process of its own, on one core and one thread.
+"""One contestant of `step.py` in a process of its own, on one core and one thread.
 
-Started by `step.py` with a JSON object as its only argument:
-
-    {"name": "ours/float32/unrolled", "size": "tiny", "batch": 8, "core": 1}
-
-It prints {"versions": ...} once it is warm, then answers every line `n` on its standard input with
-{"seconds": ...}: process CPU time of a step, averaged over n steps.
+Its task: {"name": "ours/float32/unrolled", "size": "tiny", "batch": 8, "core": 1}; see `rounds.py`.
 """
 
-import json
-import os
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
+
+from rounds import serve
 
 # Width, depth, heads of encoder and decoder; patch 16 of 224 x 224 pixels, three quarters hidden.
 # tiny and small have light decoders, base is MAE's ViT-B/16 (He et al. 2022).
@@ -34,13 +27,6 @@ THEIRS = ("hf/float32", "hf/bfloat16")
 MASK_RATIO = 0.75
 # AdamW of MAE's pretraining; the rate does not matter for the time.
 LR, BETAS, WEIGHT_DECAY = 1.5e-4, (0.9, 0.95), 0.05
-ONE_THREAD = {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "JAX_PLATFORMS": "cpu",
-}
 WARM_UP_STEPS = 2
 
 # (number of steps) -> None, back only when all of them are done
@@ -158,21 +144,13 @@ def _hf_config(size: dict[str, Any]):
     )
 
 
-def main():
-    """Prepares, then runs steps on demand until standard input ends."""
-    task = json.loads(sys.argv[1])
-    # Before any library starts its threads, which inherit it.
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {task["core"]})
-    prepare = ours if task["name"] in OURS else hugging_face
-    run, versions = prepare(task["name"], SIZES[task["size"]], task["batch"])
+def prepare(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
+    """A warm contestant."""
+    make = ours if task["name"] in OURS else hugging_face
+    run, versions = make(task["name"], SIZES[task["size"]], task["batch"])
     run(WARM_UP_STEPS)
-    print(json.dumps({"versions": versions}), flush=True)
-    for line in sys.stdin:
-        steps, began = int(line), time.process_time()
-        run(steps)
-        print(json.dumps({"seconds": (time.process_time() - began) / steps}), flush=True)
+    return run, versions
 
 
 if __name__ == "__main__":
-    main()
+    serve(prepare)

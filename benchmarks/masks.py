@@ -24,7 +24,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from contestants import BATCHES, ONE_THREAD, OURS, SIZES, ours
+from contestants import BATCHES, OURS, SIZES, ours
+from rounds import ONE_THREAD
 
 HERE = Path(__file__).resolve().parent
 GRID, TOKENS, VISIBLE = (14, 14), 196, 49

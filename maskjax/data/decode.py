@@ -23,8 +23,6 @@ DECODERS = ("simplejpeg", "pillow")
 
 _MODES = {1: "L", 3: "RGB"}
 _JPEG = b"\xff\xd8\xff"
-# Either may say that a JPEG lies on its side; a file without both needs no parsing.
-_ORIENTATION_SIGNS = (b"Exif\0", b"tiff:Orientation")
 # Remarks of libjpeg about markers, not about the picture.
 _HARMLESS = ("unknown JFIF revision", "Unknown Adobe color transform", "Invalid SOS parameters")
 
@@ -204,11 +202,23 @@ def _jpeg_header(data: bytes) -> tuple[int, int, bool] | None:
 
 def _orientation(data: bytes) -> int:
     """The EXIF orientation 1 .. 8 of a JPEG, read as Pillow reads it."""
-    if not any(sign in data for sign in _ORIENTATION_SIGNS):
+    if not _may_be_turned(data):
         return 1
     with Image.open(io.BytesIO(data)) as picture:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
     return found if found in _UPRIGHT else 1
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a JPEG has an APP1 segment (EXIF or XMP) in front of its data, or an odd header."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        if data[at + 1] == 0xDA:  # Start of scan
+            return False
+        if data[at + 1] == 0xE1:
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
 
 
 # Orientation -> what turns the stored pixels upright (EXIF 2.3, tag 0x0112).

@@ -60,6 +60,17 @@ def test_jpegs_are_turned_upright(orientation):
     assert (picture.height, picture.width) == ((40, 24) if orientation < 5 else (24, 40))
 
 
+def test_orientation_in_xmp_behind_other_segments():
+    """Some editors write it only there; a long comment stands in front."""
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
+    data = encode(PHOTO[:40, :24], "JPEG", comment=b"c" * 30000)
+    segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+    at = data.index(b"\xff\xdb")  # The first table: behind JFIF and the comment
+    pillow, fast = both(data[:at] + segment + data[at:], 3)
+    assert fast.shape == (24, 40, 3)
+    assert np.array_equal(pillow, fast)
+
+
 @pytest.mark.parametrize("reduce", [2, 4, 8])
 @pytest.mark.parametrize("size", [(300, 451), (299, 64), (17, 33)])
 def test_reduced_decoding(reduce, size):

@@ -1,0 +1,116 @@
+"""Images per second and core, from files to batches, against torchvision's MAE transform.
+
+    python benchmarks/input.py [--rounds 7] [--contestants NAME ...] [--torch-python PYTHON]
+
+Every contestant is a whole pipeline on the same JPEG files (crops of the embedded photographs,
+about 500 x 390 pixels, quality 90): read, decode, RandomResizedCrop to 224, flip, batch. Each is a
+process of its own on one core with one thread of work; all run in turn, and compared are medians of
+process CPU time per image. torchvision ends in normalised float32 tensors, as MAE's recipe does;
+maskjax ends in uint8, since it normalises on the device. torchvision runs if it is installed, here
+or for the interpreter that --torch-python names (`pip install torch; pip install --no-deps
+torchvision pillow`).
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from input_contestants import OURS, THEIRS, photographs
+from rounds import OUT, Contestant, add_options, measure, show, write
+
+SHORT_SIDE = 288
+
+
+def available(torch_python: str) -> tuple[str, ...]:
+    """Names of the contestants that can run here."""
+    find = "importlib.util.find_spec"
+    probe = f"import importlib.util; exit(not ({find}('torch') and {find}('torchvision')))"
+    theirs = subprocess.run([torch_python, "-c", probe], check=False).returncode == 0
+    packages = {"simd": "cykooz_resizer", "opencv": "cv2"}
+    ours = [
+        name
+        for name, settings in OURS.items()
+        if importlib.util.find_spec(packages.get(settings.get("resample"), "PIL"))
+    ]
+    return (*(THEIRS if theirs else ()), *ours)
+
+
+def chosen(names: Sequence[str], torch_python: str) -> list[str]:
+    """The contestants that were asked for, in the order of `available`.
+
+    Raises:
+        SystemExit: naming what cannot run here.
+    """
+    there = available(torch_python)
+    if missing := [name for name in names if name not in there]:
+        raise SystemExit(
+            f"no contestant {', '.join(missing)} here; there are: {', '.join(there)}"
+            " (torchvision needs torch and torchvision, see --help)"
+        )
+    return [name for name in there if not names or name in names]
+
+
+def write_files(folder: Path, count: int, size: tuple[int, int], quality: int) -> float:
+    """Writes folder/train/<class>/<number>.jpg; returns the mean size of a file in kB."""
+    total = 0
+    for number, data in enumerate(photographs(count, *size, quality)):
+        path = folder / "train" / f"{number % 16:02d}" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        total += len(data)
+    return round(total / count / 1000, 1)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with defaults filled in."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ", ".join((*THEIRS, *OURS))
+    parser.add_argument("--contestants", nargs="+", default=(), metavar="NAME", help=names)
+    parser.add_argument("--images", type=int, default=512, help="files; default: 512")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG files")
+    parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON")
+    add_options(parser, rounds=7, units=8, unit="batches", out="input.json")
+    options = parser.parse_args(argv)
+    if min(options.rounds, options.units, options.batch) < 1 or options.images < options.batch:
+        parser.error(
+            "--rounds, --batches and --batch must be at least 1, --images at least a batch"
+        )
+    options.out = options.out or OUT / "input.json"
+    return options
+
+
+def main(argv: Sequence[str] | None = None):
+    """The command."""
+    options = parse(argv)
+    names = chosen(options.contestants, options.torch_python)
+    with tempfile.TemporaryDirectory() as folder:
+        data, prepared = Path(folder, "original"), Path(folder, "prepared")
+        kilobytes = write_files(data, options.images, (390, 500), options.quality)
+        if any(OURS.get(name, {}).get("prepared") for name in names):
+            # What `maskjax data-prepare --short-side=288` makes of these.
+            write_files(prepared, options.images, (SHORT_SIDE, SHORT_SIDE * 500 // 390), 90)
+
+        def start(name: str) -> Contestant:
+            task = {"name": name, "data": str(data), "prepared": str(prepared)}
+            python = options.torch_python if name in THEIRS else sys.executable
+            more = {"batch": options.batch, "core": options.core}
+            return Contestant("input_contestants.py", task | more, python)
+
+        seconds, versions = measure(names, start, rounds=options.rounds, units=options.units)
+    per_image = {name: [s / options.batch for s in found] for name, found in seconds.items()}
+    settings = {"images": options.images, "kB per file": kilobytes, "batch": options.batch}
+    settings |= {"rounds": options.rounds, "batches": options.units}
+    record = write(options.out, settings, versions, per_image)
+    show(record, tuple(settings), "image", scale=1e6)
+    print(f"written: {options.out}")
+
+
+if __name__ == "__main__":
+    main()
