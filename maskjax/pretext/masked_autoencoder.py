@@ -31,7 +31,8 @@ DEFAULTS = {
     **options.COMPUTE,
 }
 
-Sampler = Callable[[Draws], TokenSplit]
+# (draws, extra, static) -> which patches each image shows.
+Sampler = Callable[[Draws, Tree, Hashable], TokenSplit]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class MaskedAutoencoder:
     Attributes:
         model: encoder and decoder.
         pixels: patches, inputs and targets.
-        sample: draws -> which patches each image shows, ids int[B, N].
+        sample: which patches each image shows, ids int[B, N]; `static` is None in predictions.
         num_visible: K, the number of patches it shows.
     """
 
@@ -65,7 +66,8 @@ class MaskedAutoencoder:
         Raw patches are gathered before the projection, so that only a quarter of them is
         projected and no gradient flows through a gather.
         """
-        patches, split = self.pixels.patches(batch["image"]), self.sample(draws)
+        patches = self.pixels.patches(batch["image"])
+        split = self.sample(draws, extra, static)
         require(split.num_hidden > 0, "model.mask_ratio", 0, "hides nothing to predict")
         visible = self.pixels.standardize(masking.tokens.gather(patches, split.visible_ids))
         target = self.pixels.target(masking.tokens.gather(patches, split.hidden_ids))
@@ -94,7 +96,8 @@ class MaskedAutoencoder:
         `encoder_*` and `latent` are [B, 1 + K, D] in the order of `visible_ids`; `decoder_*` are
         [B, 1 + N, D]; `*_blocks` have a depth axis after the batch.
         """
-        patches, split = self.pixels.patches(batch["image"]), self.sample(draws)
+        patches = self.pixels.patches(batch["image"])
+        split = self.sample(draws, extra, None)
         variables = {"params": params}
         visible = self.pixels.standardize(masking.tokens.gather(patches, split.visible_ids))
         taps = ("input", "block", "all")

@@ -7,11 +7,13 @@ methods that change one part of it and lives in `pretext/masked_autoencoder.py`;
 is here: masks that are uniformly random.
 """
 
+from collections.abc import Hashable
+
 from ml_collections import ConfigDict
 
 from maskjax import masking
 from maskjax.masking import Draws, TokenSplit
-from maskjax.method import Batch, Method, Schedule
+from maskjax.method import Batch, Method, Schedule, Tree
 from maskjax.pretext import masked_autoencoder
 
 DEFAULTS = dict(masked_autoencoder.DEFAULTS)
@@ -25,7 +27,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     """
 
     def sampler(grid: tuple[int, int], num_visible: int) -> masked_autoencoder.Sampler:
-        def sample(draws: Draws) -> TokenSplit:
+        def sample(draws: Draws, extra: Tree, static: Hashable) -> TokenSplit:
             noise = draws.uniform("mask", (grid[0] * grid[1],))
             return masking.random(noise, grid, num_visible=num_visible)
 
