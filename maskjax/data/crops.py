@@ -88,6 +88,49 @@ class RandomView:
         return View(box, (height, width), mirrored)
 
 
+# Where the box of a multi-scale crop may lie, in quarters of the room that is left, (down, right).
+_PLACES = (
+    *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2)),
+    *((1, 1), (1, 3), (3, 1), (3, 3)),
+)
+
+
+@dataclass(frozen=True)
+class MultiScaleView:
+    """Draws the training view of TSN and VideoMAE: sides from a few scales, at one of 13 places.
+
+    Height and width are the short side of the picture times two scales that are neighbours in the
+    list or equal (Wang et al., "Temporal segment networks", 2016).
+
+    Args:
+        size: (height, width) of the result.
+        scales: shares of the short side, descending.
+        flip: mirror half of the pictures.
+    """
+
+    size: tuple[int, int]
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    flip: bool = False
+
+    def __post_init__(self):
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise UserError(f"config.data.video.scales = {self.scales}: wants numbers in (0, 1]")
+
+    def __call__(self, rng: np.random.Generator, height: int, width: int) -> View:
+        mirrored = bool(rng.random() < 0.5) and self.flip
+        tall, wide = (self._sides(min(height, width), side) for side in self.size)
+        pairs = [(h, w) for i, h in enumerate(tall) for j, w in enumerate(wide) if abs(i - j) <= 1]
+        h, w = pairs[rng.integers(len(pairs))]
+        down, right = _PLACES[rng.integers(len(_PLACES))]
+        box = down * ((height - h) // 4), right * ((width - w) // 4), h, w
+        return View(box, (height, width), mirrored)
+
+    def _sides(self, short: int, wanted: int) -> list[int]:
+        # A side that is nearly the wanted one is taken as it is, so that nothing is resampled.
+        sides = [max(1, int(short * scale)) for scale in self.scales]
+        return [wanted if abs(side - wanted) < 3 and wanted <= short else side for side in sides]
+
+
 def centre_view(height: int, width: int, size: tuple[int, int], short_side: int = 0) -> View:
     """The evaluation view: scaled to cover ``size``, the centre; see ``transforms.cover_and_crop``.
 

@@ -10,6 +10,8 @@ from maskjax.errors import UserError
 RESERVED = ("label", "position", "id", "valid")
 
 Fields = dict[str, np.ndarray]
+# {field: (shape of one row, dtype)}
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 def as_fields(made: np.ndarray | Mapping[str, np.ndarray], name: str = "?") -> Fields:

@@ -17,9 +17,9 @@ Pair = dict[str, np.ndarray]
 class PairTrain:
     """Example -> {"image", "other"}: crops of both, mirrored together or not at all.
 
-    The mirror image of a scene is a scene, so both are mirrored. In a rectified stereo pair (example
-    "stereo") the right camera is then the left one, so the two are exchanged as well and what was
-    nearer stays further to the right in "image" than in "other".
+    The mirror image of a scene is a scene, so both are mirrored. In a rectified stereo pair (its
+    example has "stereo") the right camera is then the left one, so the two are exchanged as well,
+    and disparities keep their sign.
 
     Args:
         view: crop and flip.
@@ -29,7 +29,7 @@ class PairTrain:
         channels: of the results; see ``data.decode``.
 
     Raises:
-        UserError: when called, an image cannot be decoded, or the box is shared and the sizes differ.
+        UserError: when called, an image cannot be decoded, or one box is to serve two sizes.
     """
 
     view: RandomView
@@ -85,7 +85,9 @@ class PairEval:
 
     def __call__(self, example: dict[str, Any]) -> Pair:
         made = {}
-        for name, image in zip(("image", "other"), decode_pair(example, self.channels), strict=True):
+        for name, image in zip(
+            ("image", "other"), decode_pair(example, self.channels), strict=True
+        ):
             view = centre_view(*image.shape[:2], self.size, self.resize)
             made[name] = view.image(image, self.size, self.interpolation)
         return made

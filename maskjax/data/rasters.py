@@ -52,7 +52,9 @@ def labels(data: bytes | np.ndarray, name: str = "?", bits: int = 8) -> np.ndarr
         raise UserError(f"{name}: class numbers must be whole, found {array.dtype}")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= 2**bits:
-        hint = "; declare the modality as labels16" if bits == 8 and 0 <= low and high < 2**16 else ""
+        hint = (
+            "; declare the modality as labels16" if bits == 8 and low >= 0 and high < 2**16 else ""
+        )
         raise UserError(f"{name}: numbers {low} .. {high} do not fit into {bits} bits{hint}")
     return array.astype(np.uint8 if bits == 8 else np.uint16)
 

