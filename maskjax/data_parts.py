@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
+from maskjax import data_kinds
 from maskjax.data import colour, randaugment
 from maskjax.data import source as sources
 from maskjax.data.decode import Decoding
@@ -19,9 +21,12 @@ from maskjax.data.examples import (
     read_example,
     transformed,
 )
+from maskjax.data.fields import Shapes, as_fields
+from maskjax.data.photo import Photo
 from maskjax.data.subset import select_ids
 from maskjax.data.three_augment import ThreeAugment
 from maskjax.data.transforms import EvalTransform, TrainTransform
+from maskjax.data.wrap import kind_of
 from maskjax.errors import UserError
 from maskjax.method import Batch
 from maskjax.options import pair
@@ -29,12 +34,24 @@ from maskjax.options import pair
 
 def example_batch(config: ConfigDict, size: int) -> Batch:
     """Shapes and dtypes of a training batch of `size` examples."""
-    height, width = pair(config.model.image_size, "model.image_size")
-    image = (size, height, width, config.model.channels)
-    return {
-        "image": jax.ShapeDtypeStruct(image, jnp.uint8),
-        "position": jax.ShapeDtypeStruct((size, 2), jnp.uint32),
+    batch = {
+        name: jax.ShapeDtypeStruct((size, *shape), dtype)
+        for name, (shape, dtype) in example_fields(config).items()
     }
+    return {**batch, "position": jax.ShapeDtypeStruct((size, 2), jnp.uint32)}
+
+
+def example_fields(config: ConfigDict) -> Shapes:
+    """{field: (shape, dtype)} of one example of the config's data, from the config alone."""
+    if data_kind(config) == "image":
+        size = pair(config.model.image_size, "model.image_size")
+        return {"image": ((*size, config.model.channels), np.dtype(np.uint8))}
+    return train_transform(config).fields()
+
+
+def data_kind(config: ConfigDict) -> str:
+    """What the examples of the config's data are; see `data.source.KINDS`."""
+    return sources.kind_of_spec(data_spec(config))
 
 
 def data_source(config: ConfigDict, split: str) -> sources.Source:
@@ -56,13 +73,15 @@ def data_spec(config: ConfigDict) -> str:
     return f"mix:{' | '.join([' + '.join(parts), *labels])}" if lines else config.data.path
 
 
-def train_transform(config: ConfigDict) -> TrainTransform:
-    """Augmentation of training images, as `config.data` says.
+def train_transform(config: ConfigDict) -> Callable:
+    """Augmentation of training examples, as `config.data` says.
 
     Raises:
-        UserError: naming the entry that is wrong.
+        UserError: naming the entry that is wrong, or that the method's model lacks.
     """
-    data = config.data
+    data, kind = config.data, data_kind(config)
+    if kind != "image":
+        return data_kinds.train_transform(config, kind, data_spec(config), _photo(config))
     mean = tuple(config.model.get("mean") or (0.5,) * config.model.channels)
     std = tuple(config.model.get("std") or (0.25,) * config.model.channels)
     with _naming("crop_scale, crop_ratio, interpolation, resample, reducing_gap"):
@@ -125,8 +144,11 @@ def _naming(keys: str) -> Iterator[None]:
         raise error if known else UserError(f"config.data.{keys}: {error}") from error
 
 
-def eval_transform(config: ConfigDict) -> EvalTransform:
-    """Resize and centre crop of evaluation images, as `config.data` says."""
+def eval_transform(config: ConfigDict) -> Callable:
+    """Resize and centre crop of evaluation examples, as `config.data` says; raises likewise."""
+    kind = data_kind(config)
+    if kind != "image":
+        return data_kinds.eval_transform(config, kind, data_spec(config), _photo(config))
     size = pair(config.model.image_size, "model.image_size")
     return EvalTransform(
         size,
@@ -138,21 +160,34 @@ def eval_transform(config: ConfigDict) -> EvalTransform:
     )
 
 
+def _photo(config: ConfigDict) -> Photo:
+    """How the pictures inside of other kinds of examples are read and changed."""
+    data, channels = config.data, config.model.get("channels") or 3
+    mean = tuple(config.model.get("mean") or (0.5,) * channels)
+    stages = _stages(config, tuple(round(255 * value) for value in mean))
+    with _naming("interpolation, resample"):
+        return Photo(channels, data.interpolation, data.resample, _decoding(config), stages)
+
+
 def check_example(config: ConfigDict, source: sources.Source):
-    """Reads the first training image, so that unreadable data fails in a second.
+    """Reads the first training example, so that unreadable data fails in a second.
 
     Where bad examples are skipped it is the first usable one.
 
     Raises:
         UserError: if it cannot be read as the model wants it.
     """
-    example = _first_example(config, source)
-    height, width = pair(config.model.image_size, "model.image_size")
-    if example.shape != (height, width, config.model.channels):
-        raise UserError(
-            f"config.data.path = {data_spec(config)!r} has images of (height, width, channels)"
-            f" {example.shape}; config.model wants {(height, width, config.model.channels)}"
-        )
+    where, kind = f"config.data.path = {data_spec(config)!r}", data_kind(config)
+    if (found := kind_of(source)) != kind:
+        raise UserError(f"{where} holds examples of kind {found!r}, it should be {kind!r}")
+    made, wanted = as_fields(_first_example(config, source)), example_fields(config)
+    for name, (shape, dtype) in wanted.items():
+        value = made[name]
+        if (value.shape, value.dtype) != (shape, dtype):
+            raise UserError(
+                f"{where} has {name} of (height, width, channels) {value.shape}, {value.dtype};"
+                f" config.model wants {shape}, {dtype}"
+            )
 
 
 def _first_example(config: ConfigDict, source: sources.Source):

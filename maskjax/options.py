@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from maskjax import masking
+from maskjax.errors import UserError
 from maskjax.method import Batch, require
 from maskjax.nn.vit import Compute, Size
 
@@ -80,6 +81,7 @@ def check_pixels(cfg: ConfigDict, example: Batch):
     Raises:
         UserError: if they do not fit each other.
     """
+    require_fields(example, "image")
     positive = isinstance(cfg.channels, int) and cfg.channels > 0
     require(positive, "model.channels", cfg.channels, "must be a positive int")
     for key in ("mean", "std"):
@@ -90,6 +92,21 @@ def check_pixels(cfg: ConfigDict, example: Batch):
     found = tuple(example["image"].shape[1:])
     what = f"the data has images of (height, width, channels) {found}"
     require(found == expected, "model.image_size, model.channels", expected, what)
+
+
+def require_fields(example: Batch, *names: str):
+    """Checks that batches hold the fields that a method trains on, such as "image" and "other".
+
+    Raises:
+        UserError: if one is missing.
+    """
+    for name in names:
+        if name not in example:
+            there = ", ".join(field for field in example if field != "position")
+            raise UserError(
+                f"config.data.path: this method trains on {' and '.join(names)}, the data has"
+                f" {there}; take another config.method or other data"
+            )
 
 
 def visible_tokens(mask_ratio: float, num_tokens: int) -> int:

@@ -45,6 +45,24 @@ def fallback_box(height: int, width: int, ratio: tuple[float, float]) -> Box:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+def covering_frame(
+    height: int, width: int, size: tuple[int, int], short_side: int = 0
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What an image is scaled to before its centre is cut out; see ``resize.cover_and_crop``.
+
+    Returns:
+        (height, width) of the scaled image, and (top, left) of the centre of ``size`` in it.
+    """
+    short_side = max(short_side, min(size))
+    box_height, box_width = (round(side * short_side / min(size)) for side in size)
+    if box_height * width >= box_width * height:
+        frame = box_height, box_height * width // height
+    else:
+        frame = box_width * height // width, box_width
+    top, left = (round((frame[axis] - size[axis]) / 2) for axis in (0, 1))
+    return frame, (top, left)
+
+
 def crop(image: np.ndarray, box: Box) -> np.ndarray:
     """image: [H, W, C], box: (top, left, h, w) inside it -> [h, w, C] (a view)."""
     top, left, height, width = box

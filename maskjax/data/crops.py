@@ -5,8 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskjax.data.transforms import crop, flip_horizontally, random_resized_crop_box, resize
+from maskjax.data.boxes import covering_frame, crop, random_resized_crop_box
+from maskjax.data.geometric import flip_horizontally
+from maskjax.data.photo import Photo
+from maskjax.data.resize import resize
 from maskjax.errors import UserError
+
+PHOTO = Photo()
 
 
 class View(NamedTuple):
@@ -23,15 +28,14 @@ class View(NamedTuple):
     frame: tuple[int, int]
     mirrored: bool = False
 
-    def image(
-        self, image: np.ndarray, size: tuple[int, int], interpolation: str = "bicubic"
-    ) -> np.ndarray:
-        """Antialiased: uint8[H, W, C] -> uint8[*size, C], contiguous.
+    def image(self, image: np.ndarray, size: tuple[int, int], photo: Photo = PHOTO) -> np.ndarray:
+        """Resampled as ``photo`` says: uint8[H, W, C] -> uint8[*size, C], contiguous.
 
         An image of the frame's size is cropped, then scaled; another one is scaled to the frame
         before, which changes nothing about what is seen.
         """
-        seen = resize(crop(resize(image, self.frame, interpolation), self.box), size, interpolation)
+        how = photo.interpolation, photo.resample
+        seen = resize(crop(resize(image, self.frame, *how), self.box), size, *how)
         return np.ascontiguousarray(flip_horizontally(seen) if self.mirrored else seen)
 
     def nearest(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -132,20 +136,14 @@ class MultiScaleView:
 
 
 def centre_view(height: int, width: int, size: tuple[int, int], short_side: int = 0) -> View:
-    """The evaluation view: scaled to cover ``size``, the centre; see ``transforms.cover_and_crop``.
+    """The evaluation view: scaled to cover ``size``, the centre; see ``resize.cover_and_crop``.
 
     Args:
         size: (height, width) of the result.
         short_side: what the short side is scaled to before the crop; 0 = min(size).
     """
-    short_side = max(short_side, min(size))
-    box_height, box_width = (round(side * short_side / min(size)) for side in size)
-    if box_height * width >= box_width * height:
-        frame = box_height, box_height * width // height
-    else:
-        frame = box_width * height // width, box_width
-    top, left = (round((frame[axis] - size[axis]) / 2) for axis in (0, 1))
-    return View((top, left, *size), frame)
+    frame, corner = covering_frame(height, width, size, short_side)
+    return View((*corner, *size), frame)
 
 
 def check_aligned(names: list[str], shapes: list[tuple[int, ...]], example: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from maskjax.data import rasters
-from maskjax.data.crops import RandomView, View, centre_view, check_aligned
+from maskjax.data.crops import PHOTO, RandomView, View, centre_view, check_aligned
 from maskjax.data.decode import decode
 from maskjax.data.fields import RESERVED, Shapes
+from maskjax.data.photo import Photo
 from maskjax.errors import UserError
 
 # type -> (trailing shape, dtype)
@@ -55,25 +56,27 @@ class Modality:
             raise UserError(f"{where}: the names {', '.join(RESERVED)} are taken")
         return Modality(match["name"], kind, int(match["stride"] or 1))
 
-    def decode(self, data: bytes | np.ndarray, name: str, depth_scale: float) -> np.ndarray:
+    def decode(
+        self, data: bytes | np.ndarray, name: str, photo: Photo, depth_scale: float
+    ) -> np.ndarray:
         """Its picture at full size."""
-        if self.type in ("rgb", "normals"):
-            return decode(data, 3, name)
-        if self.type == "gray":
-            return decode(data, 1, name)
+        if self.type in ("rgb", "normals", "gray"):
+            return decode(data, 1 if self.type == "gray" else 3, name, photo.decoding)
         if self.type == "depth":
             return rasters.depth(data, name, depth_scale)
         return rasters.labels(data, name, 16 if self.type == "labels16" else 8)
 
-    def see(self, picture: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    def see(
+        self, picture: np.ndarray, view: View, size: tuple[int, int], photo: Photo
+    ) -> np.ndarray:
         """The part that a view shows, at (height, width) / stride.
 
-        Photographs are antialiased; depth, labels and normals keep their values (nearest). The
+        Photographs are resampled; depth, labels and normals keep their values (nearest). The
         first channel of normals points to the right, so it is inverted in a mirrored view.
         """
         height, width = (side // self.stride for side in size)
         if self.type in ("rgb", "gray"):
-            return view.image(picture, (height, width))
+            return view.image(picture, (height, width), photo)
         seen = view.nearest(picture, (height, width))
         if self.type == "normals" and view.mirrored:
             seen[..., 0] = 255 - seen[..., 0]
@@ -87,6 +90,7 @@ class ModalitiesTrain:
     Args:
         modalities: at least one; the box is drawn for the size of the first.
         view: crop and flip.
+        photo: how photographs are read and resampled.
         depth_scale: depth is multiplied by this: 1 keeps the numbers of the files.
 
     Raises:
@@ -96,6 +100,7 @@ class ModalitiesTrain:
 
     modalities: tuple[Modality, ...]
     view: RandomView
+    photo: Photo = PHOTO
     depth_scale: float = 1.0
 
     kind = "modalities"
@@ -108,9 +113,9 @@ class ModalitiesTrain:
         return modality_fields(self.modalities, self.view.size)
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        pictures = decode_modalities(example, self.modalities, self.depth_scale)
+        pictures = decode_modalities(example, self.modalities, self.photo, self.depth_scale)
         view = self.view(rng, *pictures[0].shape[:2])
-        return _see(self.modalities, pictures, view, self.view.size)
+        return _see(self.modalities, pictures, view, self.view.size, self.photo)
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,14 @@ class ModalitiesEval:
     """Example -> one array for each modality: resized, then the centre.
 
     Args:
-        modalities, depth_scale: as in ``ModalitiesTrain``.
+        modalities, photo, depth_scale: as in ``ModalitiesTrain``.
         size: (height, width) of the results of stride 1.
         resize: as in ``transforms.EvalTransform``.
     """
 
     modalities: tuple[Modality, ...]
     size: tuple[int, int]
+    photo: Photo = PHOTO
     resize: int = 0
     depth_scale: float = 1.0
 
@@ -138,9 +144,9 @@ class ModalitiesEval:
         return modality_fields(self.modalities, self.size)
 
     def __call__(self, example: dict[str, Any]) -> dict[str, np.ndarray]:
-        pictures = decode_modalities(example, self.modalities, self.depth_scale)
+        pictures = decode_modalities(example, self.modalities, self.photo, self.depth_scale)
         view = centre_view(*pictures[0].shape[:2], self.size, self.resize)
-        return _see(self.modalities, pictures, view, self.size)
+        return _see(self.modalities, pictures, view, self.size, self.photo)
 
 
 def modality_fields(modalities: tuple[Modality, ...], size: tuple[int, int]) -> Shapes:
@@ -168,7 +174,7 @@ def modality_fields(modalities: tuple[Modality, ...], size: tuple[int, int]) -> 
 
 
 def decode_modalities(
-    example: Mapping[str, Any], modalities: tuple[Modality, ...], depth_scale: float
+    example: Mapping[str, Any], modalities: tuple[Modality, ...], photo: Photo, depth_scale: float
 ) -> list[np.ndarray]:
     """The pictures of an example, at full size, in the order of ``modalities``.
 
@@ -182,7 +188,9 @@ def decode_modalities(
             f" it has: {', '.join(stored)}"
         )
     pictures = [
-        modality.decode(stored[modality.name], f"{modality.name}: {example['id']}", depth_scale)
+        modality.decode(
+            stored[modality.name], f"{modality.name}: {example['id']}", photo, depth_scale
+        )
         for modality in modalities
     ]
     names = [modality.name for modality in modalities]
@@ -190,8 +198,10 @@ def decode_modalities(
     return pictures
 
 
-def _see(modalities, pictures: list[np.ndarray], view: View, size) -> dict[str, np.ndarray]:
+def _see(
+    modalities, pictures: list[np.ndarray], view: View, size, photo: Photo
+) -> dict[str, np.ndarray]:
     return {
-        modality.name: np.ascontiguousarray(modality.see(picture, view, size))
+        modality.name: np.ascontiguousarray(modality.see(picture, view, size, photo))
         for modality, picture in zip(modalities, pictures, strict=True)
     }

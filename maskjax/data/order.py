@@ -11,7 +11,7 @@ from maskjax.data.source import Source
 from maskjax.data.wrap import MixSource
 
 
-def training_order(source: Source, seed: int, views: int = 1) -> grain.MapDataset:
+def training_order(source: Source, seed: int) -> grain.MapDataset:
     """An endless list: position in the stream -> number of the example in the source.
 
     Epoch after epoch, each another permutation of the source. A mixture draws its parts in their
@@ -20,15 +20,11 @@ def training_order(source: Source, seed: int, views: int = 1) -> grain.MapDatase
     Args:
         source: see ``data.source``.
         seed: 0 <= seed < 2**64.
-        views: each example stands at this many positions in a row (repeated augmentation, Hoffer et
-            al., "Augment your batch", 2020).
     """
     if isinstance(source, MixSource):
         parts = [_epochs(len(part), seed, number) for number, part in enumerate(source.parts)]
-        order = _Mixture(parts, source.starts, source.counts, seed)
-    else:
-        order = _epochs(len(source), seed)
-    return order if views == 1 else _Views(order, views)
+        return _Mixture(parts, source.starts, source.counts, seed)
+    return _epochs(len(source), seed)
 
 
 def _epochs(size: int, seed: int, number: int = 0) -> grain.MapDataset:
@@ -36,15 +32,7 @@ def _epochs(size: int, seed: int, number: int = 0) -> grain.MapDataset:
     return grain.MapDataset.range(size).shuffle(seed=shuffle_seed).repeat(None)
 
 
-class _Endless(grain.MapDataset):
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, index: int | slice):
-        return self.slice(index) if isinstance(index, slice) else self._number(index)
-
-
-class _Mixture(_Endless):
+class _Mixture(grain.MapDataset):
     """Orders of parts, interleaved; not ``MapDataset.mix``, whose shares are rounded."""
 
     def __init__(self, orders: list[grain.MapDataset], starts, counts: tuple[int, ...], seed: int):
@@ -52,20 +40,16 @@ class _Mixture(_Endless):
         self._orders, self._counts, self._seed = orders, counts, seed
         self._starts = [int(start) for start in starts]
 
-    def _number(self, position: int) -> int:
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int | slice) -> int | grain.MapDataset:
+        if isinstance(position, slice):
+            return self.slice(position)
         window, row = divmod(position, sum(self._counts))
         parts, ranks = window_rows(self._seed, self._counts, window)
         part, rank = int(parts[row]), int(ranks[row])
         return self._starts[part] + self._orders[part][window * self._counts[part] + rank]
-
-
-class _Views(_Endless):
-    def __init__(self, order: grain.MapDataset, views: int):
-        super().__init__(order)
-        self._order, self._views = order, views
-
-    def _number(self, position: int) -> int:
-        return self._order[position // self._views]
 
 
 @lru_cache(maxsize=64)

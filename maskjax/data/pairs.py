@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from maskjax.data.crops import RandomView, centre_view
-from maskjax.data.decode import decode
+from maskjax.data.crops import PHOTO, RandomView, centre_view
 from maskjax.data.fields import Shapes
+from maskjax.data.photo import Photo
 from maskjax.errors import UserError
 
 Pair = dict[str, np.ndarray]
@@ -23,28 +23,26 @@ class PairTrain:
 
     Args:
         view: crop and flip.
+        photo: how both are read and changed; colours are drawn for each of them.
         shared_crop: one box for both, as disparity and flow need; else each has its own, as in
             CroCo (Weinzaepfel et al., 2022).
-        interpolation: a key of ``transforms.INTERPOLATIONS``.
-        channels: of the results; see ``data.decode``.
 
     Raises:
         UserError: when called, an image cannot be decoded, or one box is to serve two sizes.
     """
 
     view: RandomView
+    photo: Photo = PHOTO
     shared_crop: bool = False
-    interpolation: str = "bicubic"
-    channels: int = 3
 
     kind = "pair"
 
     def fields(self) -> Shapes:
         """{name: (shape, dtype)} of what a call returns."""
-        return pair_fields(self.view.size, self.channels)
+        return pair_fields(self.view.size, self.photo.channels)
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> Pair:
-        image, other = decode_pair(example, self.channels)
+        image, other = decode_pair(example, self.photo)
         view = self.view(rng, *image.shape[:2])
         if not self.shared_crop:
             second = self.view(rng, *other.shape[:2])._replace(mirrored=view.mirrored)
@@ -57,10 +55,9 @@ class PairTrain:
             )
         if view.mirrored and example.get("stereo"):
             image, other, view, second = other, image, second, view
-        return {
-            "image": view.image(image, self.view.size, self.interpolation),
-            "other": second.image(other, self.view.size, self.interpolation),
-        }
+        made = {"image": view.image(image, self.view.size, self.photo)}
+        made["other"] = second.image(other, self.view.size, self.photo)
+        return {name: self.photo.colour(picture, rng) for name, picture in made.items()}
 
 
 @dataclass(frozen=True)
@@ -69,27 +66,25 @@ class PairEval:
 
     Args:
         size: (height, width) of the results.
-        resize, interpolation, channels: as in ``transforms.EvalTransform``.
+        photo: how both are read.
+        resize: as in ``transforms.EvalTransform``.
     """
 
     size: tuple[int, int]
+    photo: Photo = PHOTO
     resize: int = 0
-    interpolation: str = "bicubic"
-    channels: int = 3
 
     kind = "pair"
 
     def fields(self) -> Shapes:
         """{name: (shape, dtype)} of what a call returns."""
-        return pair_fields(self.size, self.channels)
+        return pair_fields(self.size, self.photo.channels)
 
     def __call__(self, example: dict[str, Any]) -> Pair:
         made = {}
-        for name, image in zip(
-            ("image", "other"), decode_pair(example, self.channels), strict=True
-        ):
+        for name, image in zip(("image", "other"), decode_pair(example, self.photo), strict=True):
             view = centre_view(*image.shape[:2], self.size, self.resize)
-            made[name] = view.image(image, self.size, self.interpolation)
+            made[name] = view.image(image, self.size, self.photo)
         return made
 
 
@@ -98,7 +93,7 @@ def pair_fields(size: tuple[int, int], channels: int) -> Shapes:
     return {name: ((*size, channels), np.dtype(np.uint8)) for name in ("image", "other")}
 
 
-def decode_pair(example: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both images of an example, uint8[H, W, channels]."""
-    image = decode(example["image"], channels, example["id"])
-    return image, decode(example["other"], channels, f"{example['id']} (other)")
+def decode_pair(example: dict[str, Any], photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+    """Both images of an example, uint8[H, W, C]."""
+    image = photo.decode(example["image"], example["id"])
+    return image, photo.decode(example["other"], f"{example['id']} (other)")

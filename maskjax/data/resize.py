@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from maskjax.data.boxes import crop
+from maskjax.data.boxes import covering_frame, crop
 from maskjax.errors import UserError
 
 INTERPOLATIONS = {
@@ -120,16 +120,8 @@ def cover_and_crop(
             proportions ask for.
         interpolation, resample: as in ``resize``.
     """
-    height, width, _ = image.shape
-    short_side = max(short_side, min(size))
-    box_height, box_width = (round(side * short_side / min(size)) for side in size)
-    if box_height * width >= box_width * height:
-        scaled = box_height, box_height * width // height
-    else:
-        scaled = box_width * height // width, box_width
-    image = resize(image, scaled, interpolation, resample)
-    top, left = (round((scaled[axis] - size[axis]) / 2) for axis in (0, 1))
-    return crop(image, (top, left, *size))
+    frame, corner = covering_frame(*image.shape[:2], size, short_side)
+    return crop(resize(image, frame, interpolation, resample), (*corner, *size))
 
 
 # (image, size, (top, left, bottom, right) between pixels or None) -> resized image

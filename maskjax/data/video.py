@@ -1,14 +1,14 @@
 """Transforms of videos: {"video": uint8[T, H, W, C]}, one clip with one crop and one flip."""
 
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from maskjax.data.crops import MultiScaleView, RandomView, centre_view
-from maskjax.data.decode import decode
+from maskjax.data.crops import PHOTO, MultiScaleView, RandomView, View, centre_view
 from maskjax.data.fields import Shapes
+from maskjax.data.photo import Photo
 from maskjax.errors import UserError
 
 SAMPLINGS = ("dense", "segments")
@@ -75,7 +75,7 @@ class VideoTrain:
     Args:
         clip: which frames.
         view: crop and flip.
-        interpolation, channels: as in ``transforms.TrainTransform``.
+        photo: how the frames are read and changed; colours are drawn once for all of them.
 
     Raises:
         UserError: when called, the video cannot be decoded.
@@ -83,21 +83,36 @@ class VideoTrain:
 
     clip: Clip
     view: RandomView | MultiScaleView
-    interpolation: str = "bicubic"
-    channels: int = 3
+    photo: Photo = PHOTO
 
     kind = "video"
 
     def fields(self) -> Shapes:
         """{name: (shape, dtype)} of what a call returns."""
-        return video_fields(self.clip, self.view.size, self.channels)
+        return video_fields(self.clip, self.view.size, self.photo.channels)
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        shared = "shared_rng" in example
-        frames = self.clip.frames(example["video"].count(), example.get("shared_rng", rng))
-        pictures = _read_once(example, frames) if shared else example["video"].read(frames)
-        view = self.view(rng, *pictures[0].shape[:2])
-        return {"video": _see(example, pictures, view, self)}
+        return self.views(example, [rng])[0]
+
+    def views(
+        self, example: dict[str, Any], rngs: Sequence[np.random.Generator]
+    ) -> list[dict[str, np.ndarray]]:
+        """Several views of one clip, which is decoded once; view v depends on rngs[v].
+
+        The clip is drawn from "shared_rng" of the example, where there is one.
+        """
+        video = example["video"]
+        frames = self.clip.frames(video.count(), example.get("shared_rng", rngs[0]))
+        pictures = [self.photo.decode(frame, example["id"]) for frame in video.read(frames)]
+        return [{"video": self._view(example, pictures, rng)} for rng in rngs]
+
+    def _view(
+        self, example: dict[str, Any], pictures: list[np.ndarray], rng: np.random.Generator
+    ) -> np.ndarray:
+        view, seed = self.view(rng, *pictures[0].shape[:2]), rng.integers(2**63)
+        seen = _see(example, pictures, view, self.view.size, self.photo)
+        # Each frame draws the same numbers.
+        return np.stack([self.photo.colour(one, np.random.default_rng(seed)) for one in seen])
 
 
 @dataclass(frozen=True)
@@ -107,25 +122,26 @@ class VideoEval:
     Args:
         clip: which frames.
         size: (height, width) of the result.
-        resize, interpolation, channels: as in ``transforms.EvalTransform``.
+        photo: how the frames are read.
+        resize: as in ``transforms.EvalTransform``.
     """
 
     clip: Clip
     size: tuple[int, int]
+    photo: Photo = PHOTO
     resize: int = 0
-    interpolation: str = "bicubic"
-    channels: int = 3
 
     kind = "video"
 
     def fields(self) -> Shapes:
         """{name: (shape, dtype)} of what a call returns."""
-        return video_fields(self.clip, self.size, self.channels)
+        return video_fields(self.clip, self.size, self.photo.channels)
 
     def __call__(self, example: dict[str, Any]) -> dict[str, np.ndarray]:
-        pictures = example["video"].read(self.clip.frames(example["video"].count()))
+        frames = example["video"].read(self.clip.frames(example["video"].count()))
+        pictures = [self.photo.decode(frame, example["id"]) for frame in frames]
         view = centre_view(*pictures[0].shape[:2], self.size, self.resize)
-        return {"video": _see(example, pictures, view, self)}
+        return {"video": np.stack(_see(example, pictures, view, self.size, self.photo))}
 
 
 def video_fields(clip: Clip, size: tuple[int, int], channels: int) -> Shapes:
@@ -133,27 +149,19 @@ def video_fields(clip: Clip, size: tuple[int, int], channels: int) -> Shapes:
     return {"video": ((clip.num_frames, *size, channels), np.dtype(np.uint8))}
 
 
-def _see(example: dict[str, Any], pictures: list[np.ndarray], view, transform) -> np.ndarray:
-    first = pictures[0].shape
-    size = transform.fields()["video"][0][1:3]
-    seen = []
+def _see(
+    example: dict[str, Any],
+    pictures: list[np.ndarray],
+    view: View,
+    size: tuple[int, int],
+    photo: Photo,
+) -> list[np.ndarray]:
+    first, seen = pictures[0].shape, []
     for picture in pictures:
         if picture.shape != first:
             raise UserError(
                 f"video {example['id']!r} has frames of {first[:2]} and of {picture.shape[:2]}"
                 " (height, width)"
             )
-        picture = decode(picture, transform.channels, example["id"])
-        seen.append(view.image(picture, size, transform.interpolation))
-    return np.stack(seen)
-
-
-# The views of one visit follow each other in one thread.
-_last = threading.local()
-
-
-def _read_once(example: dict[str, Any], frames: np.ndarray) -> list[np.ndarray]:
-    key = example["video"].key, example["id"], tuple(frames)
-    if getattr(_last, "key", None) != key:
-        _last.pictures, _last.key = example["video"].read(frames), key
-    return _last.pictures
+        seen.append(view.image(picture, size, photo))
+    return seen

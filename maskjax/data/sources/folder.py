@@ -1,6 +1,5 @@
 """``folder:DIR``: image files, DIR/<split>/<class>/FILE or without classes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from maskjax.data.sources.checks import SPLITS, match_split
 from maskjax.data.sources.folder_labels import LABELS_FILE, class_names, read_labels, to_numbers
 from maskjax.data.sources.folder_list import list_below
 from maskjax.data.sources.formats import EXTENSIONS, is_image
+from maskjax.data.sources.listed import ListedSource
 from maskjax.data.sources.packed import PackedNames
 from maskjax.errors import UserError
 
@@ -50,38 +50,12 @@ def build(argument: str, split: str) -> "FolderSource":
     return _flat(root, folder, images)
 
 
-class FolderSource:
-    """Encoded image files by path; the id is the path below the root, with forward slashes.
+class FolderSource(ListedSource):
+    """Encoded image files by path; the id is the path below the root, with forward slashes."""
 
-    Args:
-        root: the folder that the ids are relative to.
-        names: paths below root.
-        labels: int[N] or None.
-        class_names: one name per label, or None.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        names: Sequence[str],
-        labels: np.ndarray | None = None,
-        class_names: tuple[str, ...] | None = None,
-    ):
-        self.root, self.names, self.labels, self.class_names = root, names, labels, class_names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        name = self.names[index]
-        example = {"image": files.read(files.join(self.root, name)), "id": name}
-        if self.labels is not None:
-            example["label"] = int(self.labels[index])
-        return example
-
-    def ids(self) -> Sequence[str]:
-        """The id of every example."""
-        return self.names
+    def content(self, index: int) -> dict[str, Any]:
+        """{"image": bytes}."""
+        return {"image": files.read(files.join(self.root, self.names[index]))}
 
 
 def _split_folder(root: str, split: str) -> str:

@@ -1,5 +1,6 @@
 """What the sources of files have in common: names below a root, perhaps with labels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ class ListedSource:
     def __init__(
         self,
         root: str,
-        names: list[str],
+        names: Sequence[str],
         labels: np.ndarray | None = None,
         class_names: tuple[str, ...] | None = None,
     ):
@@ -27,7 +28,7 @@ class ListedSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """The id of every example."""
         return self.names
 

@@ -27,7 +27,8 @@ def build(argument: str, split: str) -> "PairSource":
     if root.lower().endswith(".csv"):
         table = read_table(root, ("image", "other"), split)
         pairs = list(zip(table.columns["image"], table.columns["other"], strict=True))
-        return PairSource(root.rpartition("/")[0], pairs, table.labels, table.class_names)
+        names = [f"{image} {other}" for image, other in pairs]
+        return PairSource(root.rpartition("/")[0], names, pairs, table.labels, table.class_names)
     folder = tree.split_folder(f"pairs:{argument}", root, split)
     views = files.scan(folder)[1]
     if len(views) != 2:
@@ -41,14 +42,16 @@ def build(argument: str, split: str) -> "PairSource":
         tuple(f"{prefix}/{view}/{name}".lstrip("/") for view, name in zip(views, both, strict=True))
         for both in stems.values()
     ]
-    return PairSource(root, pairs, stereo=tuple(views) in STEREO)
+    names = [image for image, _ in pairs]
+    return PairSource(root, names, pairs, stereo=tuple(views) in STEREO)
 
 
 class PairSource(ListedSource):
-    """Pairs of encoded images by path; the id is the path of the first.
+    """Pairs of encoded images by path.
 
     Args:
         root: folder that the paths are relative to.
+        names: the ids.
         pairs: (image, other).
         labels, class_names: as in ``ListedSource``.
         stereo: they are rectified, the left camera first.
@@ -59,14 +62,12 @@ class PairSource(ListedSource):
     def __init__(
         self,
         root: str,
+        names: list[str],
         pairs: list[tuple[str, str]],
         labels: np.ndarray | None = None,
         class_names: tuple[str, ...] | None = None,
         stereo: bool = False,
     ):
-        names = [image for image, _ in pairs]
-        if len(set(names)) < len(names):  # One image in several pairs.
-            names = [f"{image} {other}" for image, other in pairs]
         super().__init__(root, names, labels, class_names)
         self.pairs, self.stereo = pairs, stereo
 

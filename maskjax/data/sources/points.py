@@ -1,7 +1,6 @@
 """``points:DIR`` or ``points:FILE.npz``: point clouds and meshes, with or without classes."""
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from maskjax.data import files
 from maskjax.data.point_file import is_cloud, read_points
 from maskjax.data.sources import tree
+from maskjax.data.sources.checks import match_split
 from maskjax.data.sources.listed import ListedSource
 from maskjax.data.sources.npz import read_headers
 from maskjax.errors import UserError
@@ -24,14 +24,15 @@ def build(argument: str, split: str) -> ListedSource:
     """
     source, root = f"points:{argument}", files.absolute(argument) if argument else ""
     if root.lower().endswith(".npz"):
-        return _build_npz(source, Path(root), split)
-    if not split or split == "all" or files.is_dir(files.join(root, split)):
+        return _build_npz(source, root, split)
+    there = files.scan(root)[1] if root and files.is_dir(root) else []
+    if split in ("", "all") or match_split(split, there):
         folder = tree.split_folder(source, root, split)
         items = tree.find(folder, tree.sibling_folders(root, split), "point clouds", is_cloud)
         prefix = folder.removeprefix(root).lstrip("/")
         names = [f"{prefix}/{name}".lstrip("/") for name in items.names]
         return CloudSource(root, names, items.labels, items.class_names)
-    items = _class_first(root, split) if root and files.is_dir(root) else None
+    items = _class_first(root, there, split)
     if items is None:
         tree.split_folder(source, root, split)  # Raises: there is no such folder.
     return CloudSource(root, *items)
@@ -66,8 +67,7 @@ class CloudArraySource(ListedSource):
 
     @cached_property
     def _clouds(self) -> np.ndarray:
-        with np.load(self.root, allow_pickle=False) as file:
-            return file[self.key]
+        return _array(self.root, self.key)
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers load for themselves: the arrays would travel through a pipe otherwise.
@@ -78,8 +78,7 @@ class CloudArraySource(ListedSource):
         return {"points": self._clouds[index]}
 
 
-def _class_first(root: str, split: str) -> tree.Items | None:
-    classes = files.scan(root)[1]
+def _class_first(root: str, classes: list[str], split: str) -> tree.Items | None:
     folders = {name: files.join(files.join(root, name), split) for name in classes}
     found = {name: files.scan(path)[0] for name, path in folders.items() if files.is_dir(path)}
     names = [
@@ -94,8 +93,13 @@ def _class_first(root: str, split: str) -> tree.Items | None:
     return tree.Items([name for _, name in names], labels, tuple(classes))
 
 
-def _build_npz(source: str, path: Path, split: str) -> CloudArraySource:
-    if not path.is_file():
+def _array(path: str, key: str) -> np.ndarray:
+    with files.open_file(path) as raw, np.load(raw, allow_pickle=False) as file:
+        return file[key]
+
+
+def _build_npz(source: str, path: str, split: str) -> CloudArraySource:
+    if not files.is_file(path):
         raise UserError(f"{source}: there is no file {path}")
     headers = read_headers(path)
     suffix = f"_{split}" if f"points_{split}" in headers else ""
@@ -107,11 +111,10 @@ def _build_npz(source: str, path: Path, split: str) -> CloudArraySource:
         raise UserError(f"{path}: {key} must be [N, P, 3], found {list(shape)}")
     labels = None
     if label_key in headers:
-        with np.load(path, allow_pickle=False) as file:
-            labels = file[label_key].reshape(-1)
+        labels = _array(path, label_key).reshape(-1)
         if labels.dtype.kind not in "iu" or len(labels) != shape[0]:
             raise UserError(
                 f"{path}: {label_key} must be {shape[0]} integers, found {labels.dtype}"
                 f" {list(headers[label_key].shape)}"
             )
-    return CloudArraySource(str(path), key, shape[0], labels)
+    return CloudArraySource(path, key, shape[0], labels)

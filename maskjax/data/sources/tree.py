@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from maskjax.data import files
+from maskjax.data.sources.checks import SPLITS, match_split
 from maskjax.errors import UserError
-
-SPLITS = ("train", "val", "valid", "validation", "test")
 
 
 class Items(NamedTuple):
@@ -20,20 +19,22 @@ class Items(NamedTuple):
 
 
 def split_folder(source: str, root: str, split: str) -> str:
-    """root/<split>, or root itself for the split "all".
+    """root/<split>, or root itself for the split "all"; any word for validation finds another.
 
     Raises:
         UserError: there is no such folder.
     """
     if not root or not files.is_dir(root):
         raise UserError(f"{source}: there is no directory {files.absolute(root) if root else ''}")
-    folder = root if split in ("", "all") else files.join(root, split)
-    if not files.is_dir(folder):
+    if split in ("", "all"):
+        return root
+    found = match_split(split, files.scan(root)[1])
+    if found is None:
         raise UserError(
-            f"{source} has no split {split!r}: there is no folder {folder}; {root} holds"
-            f" {files.summary(root)} (the split 'all' reads {root} itself)"
+            f"{source} has no split {split!r}: there is no folder {files.join(root, split)}; {root}"
+            f" holds {files.summary(root)} (the split 'all' reads {root} itself)"
         )
-    return folder
+    return files.join(root, found)
 
 
 def sibling_folders(root: str, split: str, below: str = "") -> list[str]:
