@@ -50,6 +50,22 @@ KINDS = {
     },
 }
 
+DATA = {
+    "path": "photo_crops",  # see maskjax.data.source
+    "mixture": (),  # instead of path: ("0.7*folder:/a", "0.3*folder:/b"); see docs/data.md
+    "train_split": "train",  # also a slice: train[:1%], train[100:200], train[50%:]
+    "test_split": "test",
+    "subset": "",  # text file of ids or file names: training uses these only
+    "global_batch": 64,  # examples per step, over all devices and micro-batches
+    "views": 1,  # rows in a row that show the same example, each augmented on its own
+    **AUGMENTATION,
+    **KINDS,
+    "workers": 0,  # processes for decoding and augmentation; 0 = threads
+    "on_error": "skip",  # unusable training examples: skip (count, list) or error
+    "bad_share": 0.05,  # of skipped examples, above which the run ends
+    "timeout": 1800.0,  # seconds without a batch, after which the run ends; 0 = never
+}
+
 
 def default_config(method: str) -> ConfigDict:
     """Every entry that an experiment has, with its default; `model` is the method's DEFAULTS."""
@@ -60,21 +76,7 @@ def default_config(method: str) -> ConfigDict:
         "method": method,
         "seed": 0,
         "model": dict(load_method(method).DEFAULTS),
-        "data": {
-            "path": "photo_crops",  # see maskjax.data.source
-            "mixture": (),  # instead of path: ("0.7*folder:/a", "0.3*folder:/b"); see docs/data.md
-            "train_split": "train",  # also a slice: train[:1%], train[100:200], train[50%:]
-            "test_split": "test",
-            "subset": "",  # text file of ids or file names: training uses these only
-            "global_batch": 64,  # examples per step, over all devices and micro-batches
-            "views": 1,  # rows in a row that show the same example, each augmented on its own
-            **AUGMENTATION,
-            **KINDS,
-            "workers": 0,  # processes for decoding and augmentation; 0 = threads
-            "on_error": "skip",  # unusable training examples: skip (count, list) or error
-            "bad_share": 0.05,  # of skipped examples, above which the run ends
-            "timeout": 1800.0,  # seconds without a batch, after which the run ends; 0 = never
-        },
+        "data": dict(DATA),
         "optim": dict(optim.DEFAULTS),
         "train": {
             "steps": 0,  # one of these two
