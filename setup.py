@@ -49,6 +49,7 @@ setup(
         "simplejpeg>=1.8",
         "matplotlib>=3.9",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "mlxtend>=0.23",
         "pyarrow>=17.0",
         "array_record>=0.8.1",
