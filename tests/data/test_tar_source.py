@@ -62,6 +62,17 @@ def test_without_labels(tmp_path):
     assert "label" not in resolve(f"wds:{tmp_path}/x.tar", "train")[0]
 
 
+def test_a_label_outside_the_classes_is_named(tmp_path):
+    layouts.write_tar(
+        tmp_path / "x.tar", {"0.jpg": b"", "0.cls": b"1", "1.jpg": b"", "1.cls": b"2"}
+    )
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\n")
+    assert resolve(f"wds:{tmp_path}/x.tar", "train").class_names == ("ant", "bee", "cat")
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    with pytest.raises(UserError, match=r"x.tar: label 2 of 1 is none of the 2 classes of classes"):
+        resolve(f"wds:{tmp_path}/x.tar", "train")
+
+
 def test_long_names_and_other_dialects(tmp_path):
     name = f"{'folder/' * 30}{'x' * 120}"
     for number, dialect in enumerate((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)):

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-import time
 
 import layout_files as layouts
 import pytest
@@ -67,9 +66,10 @@ def test_found_by_name_version_config_and_directory(prepared, tmp_path, monkeypa
         resolve("tfds:insects:3.0.0", "train")
 
 
-def test_a_set_that_is_not_prepared_fails_at_once(tmp_path):
+def test_a_set_that_is_not_prepared_fails_before_tfds_is_asked(tmp_path, monkeypatch):
+    """TFDS would try to reach the network, for minutes."""
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     (tmp_path / "mnist/3.0.1").mkdir(parents=True)
-    started = time.perf_counter()
     with pytest.raises(
         UserError,
         match=rf"in {tmp_path}/mnist or .*looked for dataset_info.json.* tfds build mnist",
@@ -81,7 +81,6 @@ def test_a_set_that_is_not_prepared_fails_at_once(tmp_path):
         resolve(f"tfds:mnist@{tmp_path}/nowhere", "train")
     with pytest.raises(UserError, match=f"there is no directory {tmp_path}/nowhere"):
         resolve(f"tfds:{tmp_path}/nowhere", "train")
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("form", ["array_record", "parquet", "tfrecord"])

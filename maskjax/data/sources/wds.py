@@ -88,6 +88,13 @@ def _assemble(paths: list[str], indices: list[cache.Index], wanted: tuple[str, .
     if lacking.any() and not lacking.all():
         number = int(np.argmax(lacking))
         raise UserError(f"{paths[shard[number]]}: {keys[number]} has no label, others have one")
+    names = shards.class_names(paths[0].rpartition("/")[0])
+    if names and not lacking.all() and not 0 <= labels.min() <= labels.max() < len(names):
+        number = int(np.argmax((labels < 0) | (labels >= len(names))))
+        raise UserError(
+            f"{paths[shard[number]]}: label {labels[number]} of {keys[number]} is none of the"
+            f" {len(names)} classes of {shards.CLASSES_FILE}"
+        )
     return TarSource(
         paths,
         shard,
@@ -95,7 +102,7 @@ def _assemble(paths: list[str], indices: list[cache.Index], wanted: tuple[str, .
         np.concatenate([size for _, size in chosen]),
         keys,
         None if lacking.all() else labels,
-        shards.class_names(paths[0].rpartition("/")[0]),
+        names,
     )
 
 
