@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
@@ -21,8 +20,7 @@ from maskjax.evaluate.evaluators import check_names
 from maskjax.evaluate.features import POOLS
 from maskjax.masking import Draws
 from maskjax.method import Batch, Method, Schedule, Tree, build_method, require
-from maskjax.nn.geometry import Geometry
-from maskjax.train import optim, sharding
+from maskjax.train import fill, optim, sharding
 from maskjax.train.feed import to_devices
 from maskjax.train.retention import Retention
 from maskjax.train.state import TrainState, create_state
@@ -60,32 +58,21 @@ class Experiment:
             return jax.jit(self._create, out_shardings=shardings)(_init_key(self.config))
 
     def start(self) -> TrainState:
-        """The state a new run begins with: `init`, with weights from `config.init_from` if named.
+        """The state a new run begins with: `init`, with weights from `config.init_from` if named,
+        and the teachers of the method.
 
         Raises:
             UserError: if the file does not fit the model.
         """
-        state = self.init()
-        if not self.config.init_from:
-            return state
-        params = load_params(
-            self.method, state.params, self.config.init_from, tuple(self.config.init_missing)
-        )
-        return dataclasses.replace(state, params=params)
+        return fill.fill(self.init(), self.method, self.config)
 
     def check_init(self):
-        """Checks the file of `config.init_from`, if any, without touching a device.
+        """Checks the files that `start` reads, without touching a device.
 
         Raises:
-            UserError: if it does not fit the model.
+            UserError: if one does not fit the model.
         """
-        if self.config.init_from:
-            params = jax.tree.map(
-                lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape),
-                self.abstract_state.params,
-            )
-            missing = tuple(self.config.init_missing)
-            import_params(self.method, params, self.config.init_from, missing)
+        fill.check(self.abstract_state, self.method, self.config)
 
     def _create(self, key: Array) -> TrainState:
         example = _zeros(example_batch(self.config, 1))
@@ -185,43 +172,6 @@ def run_length(config: ConfigDict, num_examples: int) -> Schedule:
             " more than 0"
         )
     return Schedule(steps or max(1, round(epochs * steps_per_epoch)), steps_per_epoch)
-
-
-def geometry(method: Method) -> Geometry:
-    """The sizes that a weights file of this method needs to be understood.
-
-    Raises:
-        UserError: if the method does not say them, or no weights format can hold them.
-    """
-    sizes = method.describe.get("geometry")
-    if sizes is None:
-        raise UserError("this method has no weights format to read or write")
-    return Geometry(**sizes)
-
-
-def load_params(
-    method: Method, params: Tree, path: str, allow_missing: tuple[str, ...] = ()
-) -> Tree:
-    """`params` with the values of a weights file in any known layout, placed as `params` are.
-
-    Raises:
-        UserError: if the file does not fit, but for what `allow_missing` (path patterns) lets be.
-    """
-    loaded, report = import_params(method, jax.device_get(params), path, allow_missing)
-    log.info("config.init_from = %s", report)
-    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), loaded, params)
-
-
-def import_params(method: Method, like: Tree, path: str, allow_missing: tuple[str, ...]) -> tuple:
-    """`interop.import_weights` for `config.init_from`; raises as `load_params`."""
-    from maskjax.interop.load import import_weights
-
-    try:
-        return import_weights(path, like, geometry(method), allow_missing=allow_missing)
-    except UserError as error:
-        # The hints name the arguments of `import_weights`; here they are entries of the config.
-        hint = str(error).replace("allow_missing=", "config.init_missing = ")
-        raise UserError(f"config.init_from: {hint}") from error
 
 
 def check_settings(config: ConfigDict):

@@ -1,5 +1,6 @@
 """From entries of `config.model` to the values that `nn` and `masking` take, with clear errors."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,6 +10,8 @@ from ml_collections import ConfigDict
 from maskjax import masking
 from maskjax.errors import UserError
 from maskjax.method import Batch, require
+from maskjax.nn import teachers
+from maskjax.nn.geometry import Geometry
 from maskjax.nn.vit import Compute, Size
 
 # Shared by the DEFAULTS of methods built on vision transformers.
@@ -122,3 +125,39 @@ def visible_tokens(mask_ratio: float, num_tokens: int) -> int:
     except ValueError as error:
         require(False, "model.mask_ratio", mask_ratio, str(error))
         raise
+
+
+# A group `teacher` of `config.model`, for DEFAULTS: weights of a frozen encoder.
+TEACHER = {
+    "file": "",  # file or folder of weights, or of a run; "random" = untrained, for tests
+    "format": "",  # a format of docs/weights.md; "" = told by the file
+    "name": "mae_b16",  # a published encoder, see nn/teachers.py
+    "image_size": (),  # what it sees; () = the student's
+    "blocks": 0,  # runs only its first blocks, without its final norm; 0 = all
+    "change": (),  # "key=value" of its geometry: ("dim=24", "depth=2")
+}
+
+
+def teacher_geometry(cfg: ConfigDict, path: str, image_size: tuple[int, int]) -> Geometry:
+    """The geometry of the encoder that the group at `config.<path>` names.
+
+    Args:
+        cfg: the group, with the entries of `TEACHER`.
+        path: where it is, for errors.
+        image_size: of the student.
+
+    Raises:
+        UserError: naming the entry that does not fit.
+    """
+    try:
+        whole = teachers.teacher_geometry(cfg.name, cfg.change)
+    except UserError as error:
+        raise UserError(f"config.{path}: {error}") from error
+    size = pair(cfg.image_size, f"{path}.image_size") if cfg.image_size else tuple(image_size)
+    what = f"its sides must be multiples of the teacher's patch size {whole.patch_size}"
+    divides = all(side % whole.patch_size == 0 for side in size)
+    require(divides, f"{path}.image_size", size, what)
+    fits = 0 <= cfg.blocks <= whole.depth
+    require(fits, f"{path}.blocks", cfg.blocks, f"the teacher has {whole.depth}")
+    partial = {"depth": cfg.blocks, "final_norm": False, "projection": 0} if cfg.blocks else {}
+    return dataclasses.replace(whole, image_size=size, **partial)

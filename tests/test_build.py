@@ -10,6 +10,7 @@ from maskjax.data.source import resolve
 from maskjax.errors import UserError
 from maskjax.interop import export_weights
 from maskjax.masking import Draws
+from maskjax.train.fill import method_geometry
 from maskjax.train.leaves import by_name
 
 
@@ -54,7 +55,7 @@ def test_every_variant_builds(variant):
         peak = max(float(made.learning_rate(step)) for step in range(0, 40_000, 1000))
         assert peak == pytest.approx(1.5e-4 * 4096 / 256, rel=1e-3)
     assert made.schedule.total_steps > 0
-    assert build.geometry(made.method).dim == config.model.encoder.dim
+    assert method_geometry(made.method).dim == config.model.encoder.dim
 
 
 def test_the_state_is_born_as_described(parts, state):
@@ -131,7 +132,7 @@ def weights(parts, tmp_path_factory):
     files = {}
     for what in ("full", "encoder"):
         files[what] = tmp_path_factory.mktemp("weights") / f"{what}.safetensors"
-        export_weights(params, build.geometry(parts.method), {}, "mae", files[what], what)
+        export_weights(params, method_geometry(parts.method), {}, "mae", files[what], what)
     return files, params
 
 

@@ -24,8 +24,8 @@ def run(args: argparse.Namespace):
     check_out(args.out, (".safetensors", ".npz"))
     import jax
 
-    from maskjax import build
     from maskjax.interop import export_weights
+    from maskjax.train.fill import method_geometry
 
     saved = open_run(args)
     method = saved.parts.method
@@ -33,6 +33,6 @@ def run(args: argparse.Namespace):
     settings |= {"method": saved.config.method, "step": str(saved.step)}
     params = jax.device_get(saved.params)
     report = export_weights(
-        params, build.geometry(method), settings, args.format, args.out, args.what
+        params, method_geometry(method), settings, args.format, args.out, args.what
     )
     print(report)

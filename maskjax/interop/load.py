@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def import_weights(
         allow_missing: Patterns of the file's keys or of our paths ("decoder/*") that may be missing
             and keep their value in ``like``.
         encoder_only: Also leave out what files of the layout hold beside an encoder: decoder,
-            heads, text tower.
+            heads, text tower; and, for an encoder without final norm, blocks after its last one.
 
     Returns:
         (nested dict of numpy arrays, what was read).
@@ -99,17 +99,18 @@ def import_weights(
     found = folders.read(path)
     theirs = Geometry.from_metadata(found.metadata) or geometry_of(found.config, f"{path}/config")
     if encoder_only and theirs:
-        theirs = theirs.encoder_only()
+        theirs = _first_blocks(theirs.encoder_only(), geometry)
     geometry = _geometry(path, geometry, theirs)
     like = param_tree(geometry) if like is None else like
     layout = _layout(path, found, geometry, format)
     around = AROUND[layout] if encoder_only else ()
     spare = (*BUFFERS, *around, *(f"module.{pattern}" for pattern in around))
+    deeper = _deeper(layout, geometry, found.arrays) if encoder_only else ()
     match = match_arrays(
         found.arrays,
         rules_for(layout, geometry, names_of(found.arrays)),
         like,
-        allow_unused=(*spare, *allow_unused),
+        allow_unused=(*spare, *deeper, *allow_unused),
         allow_missing=tuple(allow_missing),
         resampling=Resampling(theirs.grid if theirs else None, antialias=layout == "timm"),
     )
@@ -127,6 +128,22 @@ def import_weights(
         notes=_notes(match, geometry, theirs),
     )
     return tree_of(match, like), report
+
+
+def _first_blocks(theirs: Geometry, wanted: Geometry | None) -> Geometry:
+    """The file's encoder cut short, where the model is one: its end is then not wanted."""
+    if wanted is None or wanted.final_norm or wanted.depth >= theirs.depth:
+        return theirs
+    return replace(theirs, depth=wanted.depth)
+
+
+def _deeper(layout: str, geometry: Geometry, arrays: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of the file's blocks after the model's last one, and of its final norm."""
+    if geometry.final_norm or geometry.pool == "gap":
+        return ()
+    rules = rules_for(layout, replace(geometry, final_norm=True), names_of(arrays))
+    keys = {rule.key(i) for rule in rules for i in range(geometry.depth, 1000)}
+    return tuple(key for key in arrays if key in keys)
 
 
 def _geometry(path: Any, wanted: Geometry | None, found: Geometry | None) -> Geometry:

@@ -1,0 +1,172 @@
+"""Weights from files into a state that was born sharded: `config.init_from`, teachers of methods.
+
+A method names its teachers in `Method.load`: {"extra/teacher": "model.teacher"} fills that part of
+the state from the file of the config's group `model.teacher` (entries: `options.TEACHER`).
+"""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskjax import options
+from maskjax.errors import UserError
+from maskjax.method import Method, Tree
+from maskjax.nn.geometry import Geometry
+from maskjax.train.checkpoint import Checkpoints
+from maskjax.train.state import TrainState
+
+log = logging.getLogger(__name__)
+RANDOM = "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """One part of the state that a file fills.
+
+    Attributes:
+        part: "params", "extra/teacher", ...
+        entry: of the config, for messages.
+        file: weights, or the folder of a run.
+        format: of the file; "" = told by it.
+        geometry: of the part.
+        missing: patterns of what the file may lack.
+        encoder_only: heads and decoders in the file are left out.
+    """
+
+    part: str
+    entry: str
+    file: str
+    format: str
+    geometry: Geometry
+    missing: tuple[str, ...] = ()
+    encoder_only: bool = False
+
+
+def method_geometry(method: Method) -> Geometry:
+    """The sizes that a weights file of this method needs to be understood.
+
+    Raises:
+        UserError: if the method does not say them, or no weights format can hold them.
+    """
+    sizes = method.describe.get("geometry")
+    if sizes is None:
+        raise UserError("this method has no weights format to read or write")
+    return Geometry(**sizes)
+
+
+def orders(method: Method, config: ConfigDict) -> list[Order]:
+    """What the config and the method want to be filled, in this order.
+
+    Raises:
+        UserError: for a teacher without a file.
+    """
+    found = []
+    if config.init_from:
+        geometry, missing = method_geometry(method), tuple(config.init_missing)
+        found.append(Order("params", "init_from", config.init_from, "", geometry, missing))
+    for part, path in method.load.items():
+        group: Any = config
+        for key in path.split("."):
+            group = group[key]
+        if not group.file:
+            raise UserError(
+                f"config.{path}.file is empty: name the teacher's weights, or a run's folder; "
+                f"{RANDOM!r} leaves it untrained, for tests"
+            )
+        if group.file != RANDOM:
+            geometry = options.teacher_geometry(group, path, config.model.image_size)
+            order = Order(part, f"{path}.file", group.file, group.format, geometry)
+            found.append(dataclasses.replace(order, encoder_only=True))
+    return found
+
+
+def fill(state: TrainState, method: Method, config: ConfigDict) -> TrainState:
+    """The state with every part filled, placed as it was.
+
+    Raises:
+        UserError: if a file does not fit, but for what `config.init_missing` lets be.
+    """
+    for order in orders(method, config):
+        state = _put(state, order.part, _read(order, _part(state, order.part)))
+    return state
+
+
+def check(abstract: TrainState, method: Method, config: ConfigDict):
+    """Checks every file without touching a device; raises as `fill`.
+
+    Args:
+        abstract: state of `jax.ShapeDtypeStruct`s.
+        method: what is trained.
+        config: the resolved config.
+    """
+    for order in orders(method, config):
+        if not _is_run(order.file):
+            zeros = lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)  # noqa: E731
+            _import(order, jax.tree.map(zeros, _part(abstract, order.part)))
+
+
+def _read(order: Order, old: Tree) -> Tree:
+    if _is_run(order.file):
+        return _restore(order, old)
+    loaded, report = _import(order, jax.device_get(old))
+    log.info("config.%s = %s", order.entry, report)
+    return jax.tree.map(lambda new, leaf: jax.device_put(new, leaf.sharding), loaded, old)
+
+
+def _import(order: Order, like: Tree) -> tuple:
+    from maskjax.interop.load import import_weights
+
+    try:
+        return import_weights(
+            order.file,
+            like,
+            order.geometry,
+            order.format or None,
+            allow_missing=order.missing,
+            encoder_only=order.encoder_only,
+        )
+    except UserError as error:
+        # The hints name the arguments of `import_weights`; here they are entries of the config.
+        hint = str(error).replace("allow_missing=", "config.init_missing = ")
+        raise UserError(f"config.{order.entry}: {hint}") from error
+
+
+def _is_run(file: str) -> bool:
+    return (pathlib.Path(file) / "checkpoints").is_dir()
+
+
+def _restore(order: Order, old: Tree) -> Tree:
+    """The same parameters of a run's latest checkpoint, sharded as `old`."""
+    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # noqa: E731
+    with Checkpoints(pathlib.Path(order.file) / "checkpoints", read_only=True) as checkpoints:
+        try:
+            params, _, _ = checkpoints.restore_params(None, jax.tree.map(place, old))
+        except UserError as error:
+            raise UserError(f"config.{order.entry}: {error}") from error
+        log.info("config.%s = %s, step %s", order.entry, order.file, checkpoints.latest_step())
+    return params
+
+
+def _part(state: TrainState, part: str) -> Tree:
+    name, *keys = part.split("/")
+    tree = getattr(state, name)
+    for key in keys:
+        tree = tree[key]
+    return tree
+
+
+def _put(state: TrainState, part: str, new: Tree) -> TrainState:
+    name, *keys = part.split("/")
+    return dataclasses.replace(state, **{name: _with(getattr(state, name), keys, new)})
+
+
+def _with(tree: Mapping[str, Tree], keys: list[str], new: Tree) -> Tree:
+    if not keys:
+        return new
+    return {**tree, keys[0]: _with(tree[keys[0]], keys[1:], new)}
