@@ -15,6 +15,7 @@ from maskjax.interop.hf_config import geometry_of, layout_of
 from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, rules_for
 from maskjax.interop.match import Match, match_arrays
 from maskjax.interop.resample import Resampling
+from maskjax.interop.rules import Rule
 from maskjax.interop.shapes import param_tree
 from maskjax.nn.geometry import Geometry
 
@@ -141,8 +142,10 @@ def _deeper(layout: str, geometry: Geometry, arrays: Mapping[str, Any]) -> tuple
     """Keys of the file's blocks after the model's last one, and of its final norm."""
     if geometry.final_norm or geometry.pool == "gap":
         return ()
-    rules = rules_for(layout, replace(geometry, final_norm=True), names_of(arrays))
-    keys = {rule.key(i) for rule in rules for i in range(geometry.depth, 1000)}
+    whole = replace(geometry, final_norm=True, depth=1000)  # deeper than any
+    rules = rules_for(layout, whole, names_of(arrays))
+    params = [rule for rule in rules if isinstance(rule, Rule)]
+    keys = {rule.key(i) for rule in params for i in range(geometry.depth, whole.depth)}
     return tuple(key for key in arrays if key in keys)
 
 

@@ -63,7 +63,7 @@ def _rules(geometry: Geometry, names: BlockNames, encoder: str, decoder: str) ->
         *position(f"{embeddings}.position_embeddings", geometry),
         *patch_embed("encoder/patch_embed", projection, geometry),
         *block_stack("encoder/blocks", encoder, names),
-        *norm("encoder/norm", "vit.layernorm"),
+        *(norm("encoder/norm", "vit.layernorm") if geometry.has_norm else ()),
         *(_decoder(geometry, names, decoder) if geometry.has_decoder else ()),
     )
 
@@ -80,7 +80,7 @@ def _decoder(geometry: Geometry, names: BlockNames, blocks: str) -> Layout:
 
 
 def _check(geometry: Geometry) -> None:
-    require_options("hf", geometry, (), "use layout hf_vit or timm.")
+    require_options("hf", geometry, ("final_norm",), "use layout hf_vit or timm.")
     if not geometry.cls:
         raise UserError("layout hf: Hugging Face's ViTMAE needs a cls token; use layout timm.")
     if geometry.pool == "gap" or geometry.num_classes:

@@ -26,7 +26,7 @@ def rules(geometry: Geometry) -> Layout:
     Raises:
         UserError: The model has what MAE has not.
     """
-    require_options("mae", geometry, (), "use layout timm.")
+    require_options("mae", geometry, ("final_norm",), "use layout timm.")
     pretraining = replace(geometry, pool="none", num_classes=0)
     return timm.rules(pretraining) + (_decoder(geometry) if geometry.has_decoder else ())
 
