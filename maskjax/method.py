@@ -71,8 +71,8 @@ class Method:
             every array has the batch in front; evaluators, export and pictures use these.
         after_update: (params, extra, aux, step) -> extra, after the last phase.
         load: {"extra/teacher": "model.teacher"}: part of the state -> group of the config (entries
-            of `options.TEACHER`) that names the file; `train` fills these after the sharded init, so
-            that methods never read files.
+            of `options.TEACHER`) that names the file; `train` fills it after the sharded init:
+            methods never read files.
         groups: ((path regex, "frozen" | "no_decay" | "lr*0.1"), ...), first match wins.
         layers: path -> depth index, one per slice for stacked leaves, or None; for layer-wise
             learning-rate decay.
