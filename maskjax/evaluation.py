@@ -11,6 +11,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from maskjax import build, data_parts
+from maskjax.errors import UserError
 from maskjax.evaluate.evaluator import Inputs, Result
 from maskjax.evaluate.evaluators import make_evaluators
 from maskjax.evaluate.scores import RANDOM_INIT, Score
@@ -134,10 +135,12 @@ def images_batch(config: ConfigDict, paths: Sequence[str]) -> dict[str, np.ndarr
     """An evaluation batch of image files.
 
     Raises:
-        UserError: for a file that is no image.
+        UserError: for a file that is no image, or a run on data of another kind.
     """
     from maskjax.data.evaluate import evaluation_batches
 
+    if (kind := data_parts.data_kind(config)) != "image":
+        raise UserError(f"this run was trained on examples of kind {kind!r}, not on images")
     files = [{"image": pathlib.Path(path).read_bytes(), "id": path} for path in paths]
     shards = jax.device_count()
     size = -(-len(files) // shards) * shards

@@ -6,6 +6,7 @@ import numpy as np
 
 from maskjax.data.decode import decode
 from maskjax.data.source import Source, resolve
+from maskjax.data.wrap import kind_of
 from maskjax.errors import UserError
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
@@ -65,6 +66,8 @@ def compute_stats(
     Raises:
         UserError: the source is empty, an image is broken, or two have different channel counts.
     """
+    if (kind := kind_of(source)) not in ("image", "pair"):
+        raise UserError(f"mean and standard deviation are of images; these are of kind {kind!r}")
     count = min(limit or len(source), len(source))
     if count < 1:
         raise UserError("there are no images to compute the mean and standard deviation of")

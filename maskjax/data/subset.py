@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from maskjax.data.ids import source_ids
 from maskjax.data.source import Source
-from maskjax.data.wrap import select, source_ids
+from maskjax.data.wrap import select
 from maskjax.errors import UserError
 
 

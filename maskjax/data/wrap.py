@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maskjax.data.ids import source_ids
 from maskjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,13 +18,6 @@ LABELS = ("keep", "offset", "absent")
 def kind_of(source: "Source") -> str:
     """What the examples of a source are: a key of ``data.source.KINDS``."""
     return getattr(source, "kind", "image")
-
-
-def source_ids(source: "Source") -> Sequence[str]:
-    """The id of every example; reads every example where the source cannot tell otherwise."""
-    if hasattr(source, "ids"):
-        return source.ids()
-    return [source[number]["id"] for number in range(len(source))]
 
 
 class SubsetSource:

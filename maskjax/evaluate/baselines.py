@@ -41,6 +41,8 @@ def _flatten(batches: Iterable[HostBatch]) -> tuple[Features, int]:
 
     def flatten(batch: HostBatch) -> dict[str, np.ndarray]:
         nonlocal seen, channels
+        if "image" not in batch:
+            raise UserError("the data has no images; leave the raw_pixels evaluator out")
         image = np.asarray(batch["image"])
         channels, seen = image.shape[-1], seen + image.size * 4
         if seen > _MOST_BYTES:

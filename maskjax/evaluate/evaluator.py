@@ -14,6 +14,9 @@ from maskjax.evaluate.scores import RAW_PIXELS, Score, weights_name
 Predict = Mapping[str, Callable[..., Mapping[str, Array]]]
 Result = tuple[str, Score | np.ndarray]
 
+# What evaluation batches hold beside the fields of the data and "position".
+_FACTS = ("label", "valid", "id")
+
 
 class State(Protocol):
     """The part of a training state that evaluators read."""
@@ -97,8 +100,8 @@ class Inputs:
 
         def run(batch: HostBatch) -> Mapping[str, Array]:
             draws = Draws.keyed(key, batch["position"])
-            images = {"image": batch["image"], "position": batch["position"]}
-            return predict[name](state.params, state.extra, images, draws)
+            fields = {key: value for key, value in batch.items() if key not in _FACTS}
+            return predict[name](state.params, state.extra, fields, draws)
 
         return run
 

@@ -59,8 +59,8 @@ def extract(
     Args:
         encode_fn: batch -> {"cls": [b, D], "mean": [b, D], ...}, numpy or device arrays, global or
             local; jit is the caller's.
-        batches: {"image" [b, H, W, C], "position" uint32[b, 2], "valid" bool[b], "label" int[b]
-            (optional)}.
+        batches: {fields such as "image" [b, ...], "position" uint32[b, 2], "valid" bool[b],
+            "label" int[b] (optional)}.
 
     Raises:
         UserError: if there are no batches.
@@ -71,10 +71,10 @@ def extract(
     for batch in batches:
         encoded = encode_fn(batch)
         pools = {name: np.float32(local_rows(encoded[name])) for name in POOLS}
-        if len(pools["mean"]) != len(batch["image"]):
+        if len(pools["mean"]) != (size := len(batch["position"])):
             raise ValueError(
-                f"the encoder gave {len(pools['mean'])} rows for {len(batch['image'])} images; over"
-                " several processes its outputs must be sharded over the batch (out_shardings)"
+                f"the encoder gave {len(pools['mean'])} rows for {size} images; over several"
+                " processes its outputs must be sharded over the batch (out_shardings)"
             )
         parts.append(pools | _facts(batch))
     if not parts:
@@ -90,7 +90,7 @@ def join_position(words: np.ndarray) -> np.ndarray:
 
 
 def _facts(batch: HostBatch) -> dict[str, np.ndarray]:
-    size = len(batch["image"])
+    size = len(batch["position"])
     label = batch.get("label", np.full(size, -1))
     valid = batch.get("valid", np.ones(size, bool))
     # Words, not uint64: jax would cut these down on the way between processes.

@@ -1,8 +1,11 @@
 """Examples chosen by a file of ids."""
 
+import pickle
+
 import pytest
 from image_files import encode, write
 
+from maskjax.data.ids import source_ids
 from maskjax.data.source import resolve
 from maskjax.data.subset import find_ids, select_ids
 from maskjax.errors import UserError
@@ -39,6 +42,29 @@ def test_a_name_may_have_an_extension_that_the_ids_lack():
 
 def test_a_source_that_cannot_tell_its_ids_is_read(choose):
     assert choose("astronaut\ncoins", "photos") == ["astronaut", "coins"]
+
+
+def test_ids_that_were_read_are_kept_and_checked(monkeypatch):
+    class Named:
+        class_names = None
+
+        def __init__(self, names):
+            self.names, self.reads = names, []
+
+        def __len__(self):
+            return len(self.names)
+
+        def __getitem__(self, index):
+            self.reads.append(index)
+            return {"id": self.names[index]}
+
+    monkeypatch.setattr(pickle, "dumps", lambda source: b"named" + bytes([len(source) // 256]))
+    names = [f"ü{number}" for number in range(1000)]
+    first, again, changed = Named(names), Named(names), Named(names[::-1])
+    for source in (first, again, changed):
+        assert list(source_ids(source)) == source.names
+    assert [len(first.reads), len(again.reads)] == [1000, 64]
+    assert len(changed.reads) == 1064
 
 
 @pytest.mark.parametrize(
