@@ -1,9 +1,10 @@
 """The examples of a source that a text file names."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
+from maskjax.data import files
 from maskjax.data.ids import source_ids
 from maskjax.data.source import Source
 from maskjax.data.wrap import select
@@ -66,9 +67,9 @@ def find_ids(ids: Sequence[str], names: Iterable[str]) -> list[list[int]]:
 
 def _read_names(path: str) -> list[str]:
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config.data.subset = {path!r} cannot be read: {error}") from error
+        lines = files.read(files.absolute(path)).decode("utf-8-sig").splitlines()
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f"config.data.subset = {path!r}: {error}") from error
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise UserError(f"config.data.subset = {path!r} names no example")

@@ -143,13 +143,13 @@ def test_labels():
 
 
 def test_splits_of_the_components():
-    spec = f"mix:1*digits#train=test,test= + 1*{A} | labels=absent"
+    spec = f"mix:1*digits; train=test; test= + 1*{A} | labels=absent"
     assert len(resolve(spec, "train")) == 397 + 7
     assert len(resolve(spec, "test")) == 7
     assert len(resolve(spec, "train[:50%]")) == 198 + 4
-    assert len(resolve(f"mix:1*digits#train=train[:10] + 1*{A} | labels=absent", "train")) == 17
+    assert len(resolve(f"mix:1*digits; train=train[:10] + 1*{A} | labels=absent", "train")) == 17
     with pytest.raises(UserError, match="no component has the split 'test'"):
-        resolve("mix:1*digits#test=", "test")
+        resolve("mix:1*digits; test=", "test")
 
 
 def test_a_subset_keeps_the_shares():
@@ -171,7 +171,7 @@ def test_a_subset_keeps_the_shares():
         (f"mix:1*mix:{A}", "a mixture cannot be part of another"),
         (f"mix:1*{A} | shuffle=yes", "after '|' comes labels=keep, offset or absent"),
         (f"mix:1*{A} | labels=maybe", "labels=maybe: must be one of keep, offset, absent"),
-        (f"mix:1*{A}#train", "after '#' come pairs such as"),
+        (f"mix:1*{A}; train", "after ';' come pairs such as"),
         ("mix:", "cannot read ''"),
         (
             f"mix:1*{A} + 1*synthetic:8x8x3:5:4",
@@ -189,14 +189,14 @@ def test_refusals(spec, message):
 
 
 def test_numbered_slices_of_a_mixture():
-    with pytest.raises(UserError, match=r"write it behind one, SPEC#train=train\[:5\]"):
+    with pytest.raises(UserError, match=r"write it behind one, SPEC; train=train\[:5\]"):
         resolve(SPEC, "train[:5]")
 
 
 def test_specs_may_hold_the_signs():
     (first, second), labels = read(
-        "2*parquet:/data/*.parquet + 0.5 * folder:/a+b #train=x | labels=keep"
+        "2*parquet:/data/*.parquet + 0.5 * tfds:a@/a+b#image=b ;train=x | labels=keep"
     )
     assert (first.weight, first.spec) == (2, "parquet:/data/*.parquet")
-    assert (second.spec, second.splits, labels) == ("folder:/a+b", {"train": "x"}, "keep")
+    assert (second.spec, second.splits, labels) == ("tfds:a@/a+b#image=b", {"train": "x"}, "keep")
     assert kind_of_spec(SPEC) == "image"

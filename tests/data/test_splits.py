@@ -2,6 +2,7 @@
 
 import types
 
+import layout_files
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,17 @@ def test_halves_go_to_the_even_example():
         2,
         12812,
     ]
+
+
+def test_a_prepared_set_is_cut_where_tfds_cuts_it(tmp_path):
+    read_only_builder = pytest.importorskip("tensorflow_datasets.core.read_only_builder")
+    folder = layout_files.prepare_tfds(tmp_path, "array_record")
+    builder = read_only_builder.builder_from_directory(folder)
+    for split in ("train[:33%]", "train[50%:]", "train[3:5]", "train[-7%:]"):
+        expected = [row["file_name"].decode() for row in builder.as_data_source(split)]
+        source = resolve(f"tfds:{folder}", split)
+        found = [source[number]["id"].rpartition("/")[2] for number in range(len(source))]
+        assert found == expected
 
 
 def test_every_source_has_slices():

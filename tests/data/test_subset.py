@@ -82,5 +82,5 @@ def test_refusals(choose, text, message):
 
 
 def test_no_file(image_folder):
-    with pytest.raises(UserError, match=r"config.data.subset = '/none' cannot be read"):
+    with pytest.raises(UserError, match=r"config.data.subset = '/none': cannot read /none"):
         select_ids(resolve(f"folder:{image_folder}", "train"), "/none")

@@ -18,7 +18,7 @@ from maskjax.errors import UserError
 
 MAX_WINDOW = 10_000
 
-_PART = re.compile(r"((?P<weight>\d+(\.\d+)?|\.\d+)\s*\*\s*)?(?P<spec>[^#]+?)(\s*#(?P<splits>.*))?")
+_PART = re.compile(r"((?P<weight>\d+(\.\d+)?|\.\d+)\s*\*\s*)?(?P<spec>[^;]+?)\s*(;(?P<splits>.*))?")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def build_parts(argument: str, split: tuple[SplitPart, ...]) -> ConcatSource:
         if not (part.whole or part.percent):
             raise UserError(
                 f"mix:{argument}: the split {str(part)!r} does not say which component it counts"
-                f" in; write it behind one, SPEC#{part.name}={part}, or use per cents"
+                f" in; write it behind one, SPEC; {part.name}={part}, or use per cents"
             )
     wanted = [(one, _own_split(one, split)) for one in components]
     present = [(one, own) for one, own in wanted if own]
@@ -110,9 +110,9 @@ def _component(text: str, argument: str) -> Component:
 
 
 def _splits(text: str, argument: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    pairs = [pair.partition("=") for pair in text.split(";") if pair.strip()]
     if not all(equals and name.strip() for name, equals, _ in pairs):
-        raise UserError(f"mix:{argument}: after '#' come pairs such as train=training,test=")
+        raise UserError(f"mix:{argument}: after ';' come pairs such as train=training; test=")
     return {name.strip(): own.strip() for name, _, own in pairs}
 
 
@@ -129,7 +129,7 @@ def _own_split(component: Component, split: tuple[SplitPart, ...]) -> str:
 def _sliced(component: Component, part: SplitPart, name: str) -> str:
     if "[" in name or "+" in name:
         raise UserError(
-            f"{component.spec}#{part.name}={name} is a slice already; it cannot be cut as"
+            f"{component.spec}; {part.name}={name} is a slice already; it cannot be cut as"
             f" {str(part)!r} once more"
         )
     return str(SplitPart(name, part.low, part.high, part.percent))
