@@ -20,6 +20,7 @@ from maskjax.evaluate.evaluators import check_names
 from maskjax.evaluate.features import POOLS
 from maskjax.masking import Draws
 from maskjax.method import Batch, Method, Schedule, Tree, build_method, require
+from maskjax.options import for_platform
 from maskjax.train import fill, optim, sharding
 from maskjax.train.feed import to_devices
 from maskjax.train.retention import Retention
@@ -133,7 +134,8 @@ def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Ex
     mesh = sharding.make_mesh(dict(config.mesh), devices)
     schedule = run_length(config, num_examples)
     example = example_batch(config, config.data.global_batch)
-    method = build_method(config.method, config.model.to_dict(), example, schedule)
+    model = for_platform(config.model.to_dict(), mesh.devices.flat[0].platform)
+    method = build_method(config.method, model, example, schedule)
     optimizer, learning_rate = optim.build_optimizer(
         config.optim,
         total_steps=schedule.total_steps,

@@ -33,6 +33,15 @@ def compute(cfg: ConfigDict) -> Compute:
     return Compute(jnp.dtype(cfg.dtype), scan, cfg.remat, cfg.attention)
 
 
+def for_platform(model: dict[str, Any], platform: str) -> dict[str, Any]:
+    """Entries of `config.model` with what depends on the platform ("cpu", "gpu", "tpu") decided.
+
+    A step may be compiled for devices that this process does not have.
+    """
+    scan = model.get("scan")
+    return model | ({"scan": "off" if platform == "cpu" else "on"} if scan == "auto" else {})
+
+
 def size(cfg: ConfigDict, path: str) -> Size:
     """Reads dim, depth, heads, mlp_ratio of the transformer at `config.<path>`.
 

@@ -14,13 +14,23 @@ from maskjax.nn.sharding import BATCH_AXES
 from maskjax.train.tree import path_name
 
 MESH_AXES = (*BATCH_AXES, "tensor")
-Rules = Sequence[tuple[str, tuple[str | None, ...]]]
+Axis = str | tuple[str, ...] | None  # mesh axes of one array axis
+Rules = Sequence[tuple[str, tuple[Axis, ...]]]
 
-# First match wins. The axes are those of one layer; stacked leaves have a depth axis in front,
-# which is never sharded: the loop over layers slices it.
+# The first match whose axes all divide wins. The axes are those of one layer; stacked leaves have a
+# depth axis in front, which is never sharded: the loop over layers slices it.
+#
+# Attention kernels give whole heads to `fsdp` too: a TPU stores arrays in tiles of 8 x 128, so that
+# a shard [D / fsdp, heads, 64] takes twice its size in memory and in every all-gather (a quarter of
+# ViT-L's state). Where the heads do not divide, their channels do; that shard is not padded either,
+# but its gradient is reduced whole (all-reduce) instead of by shards (reduce-scatter).
 RULES: Rules = (
+    (r"attn/(query|key|value)/kernel$", (None, ("tensor", "fsdp"), None)),
+    (r"attn/(query|key|value)/kernel$", (None, "tensor", "fsdp")),
     (r"attn/(query|key|value)/kernel$", ("fsdp", "tensor", None)),
     (r"attn/(query|key|value)/bias$", ("tensor", None)),
+    (r"attn/out/kernel$", (("tensor", "fsdp"), None, None)),
+    (r"attn/out/kernel$", ("tensor", "fsdp", None)),
     (r"attn/out/kernel$", ("tensor", None, "fsdp")),
     (r"mlp/(fc1|gate)/kernel$", ("fsdp", "tensor")),
     (r"mlp/(fc1|gate)/bias$", ("tensor",)),
@@ -75,13 +85,14 @@ def param_shardings(
     """A NamedSharding per leaf, for parameters and for any tree that holds copies of them.
 
     Optimizer moments, EMA and teachers match by the end of their path. A leaf without a rule has
-    `fsdp` on its largest divisible axis, unless it has fewer than `min_size` values. An axis that
-    its mesh axis does not divide stays whole.
+    `fsdp` on its largest divisible axis, unless it has fewer than `min_size` values. If no matching
+    rule divides, the last one is taken and the axes that its mesh axes do not divide stay whole.
 
     Args:
         abstract: tree of arrays or `jax.ShapeDtypeStruct`s.
         mesh: of `make_mesh`.
-        rules: ordered (path regex, mesh axis or None per array axis); first match wins.
+        rules: ordered (path regex, mesh axes or None per array axis); the first match that divides
+            wins.
         min_size: smaller leaves without a rule are replicated.
     """
 
@@ -94,15 +105,23 @@ def param_shardings(
 def _spec(
     name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules, min_size: int
 ) -> PartitionSpec:
-    axes = next((axes for regex, axes in rules if re.search(regex, name)), None)
-    if axes is None:
+    matches = [axes for regex, axes in rules if re.search(regex, name)]
+    if not matches:
         return _fallback(name, shape, mesh, min_size)
-    if len(axes) > len(shape):  # a scalar or factored statistic kept under a parameter's path
-        return PartitionSpec()
-    axes = (None,) * (len(shape) - len(axes)) + tuple(axes)
-    divides = lambda axis, size: axis is not None and size % mesh.shape[axis] == 0  # noqa: E731
-    kept = [a if divides(a, size) else None for a, size in zip(axes, shape, strict=True)]
+    for axes in matches:
+        if len(axes) > len(shape):  # a scalar or factored statistic kept under a parameter's path
+            return PartitionSpec()
+        axes = (None,) * (len(shape) - len(axes)) + tuple(axes)
+        kept = [_kept(axis, size, mesh) for axis, size in zip(axes, shape, strict=True)]
+        if tuple(kept) == axes:
+            break
     return PartitionSpec(*kept)
+
+
+def _kept(axis: Axis, size: int, mesh: Mesh) -> Axis:
+    """The mesh axes if they divide an array axis of this size, else None."""
+    names = (axis,) if isinstance(axis, str) else axis or ()
+    return axis if size % math.prod(mesh.shape[name] for name in names) == 0 else None
 
 
 def _fallback(name: str, shape: tuple[int, ...], mesh: Mesh, min_size: int) -> PartitionSpec:

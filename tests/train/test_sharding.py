@@ -85,9 +85,9 @@ def test_mesh_errors(sizes, message):
 
 
 BLOCK = {
-    "attn/query/kernel": (leaf(3, 16, 4, 4), (None, "fsdp", "tensor")),
+    "attn/query/kernel": (leaf(3, 16, 8, 4), (None, None, ("tensor", "fsdp"))),
     "attn/key/bias": (leaf(3, 4, 4), (None, "tensor")),
-    "attn/out/kernel": (leaf(3, 4, 4, 16), (None, "tensor", None, "fsdp")),
+    "attn/out/kernel": (leaf(3, 8, 4, 16), (None, ("tensor", "fsdp"))),
     "attn/out/bias": (leaf(3, 16), ()),
     "mlp/fc1/kernel": (leaf(3, 16, 64), (None, "fsdp", "tensor")),
     "mlp/fc1/bias": (leaf(3, 64), (None, "tensor")),
@@ -107,8 +107,21 @@ def test_rules_match_the_end_of_the_path(name, prefix, mesh):
     assert specs({f"{prefix}/{name}": flat}, mesh)[f"{prefix}/{name}"] == expected[1:]
 
 
+def test_attention_takes_the_first_rule_that_divides(mesh):
+    for name, shape, expected in (
+        ("query", (3, 16, 8, 4), (None, None, ("tensor", "fsdp"))),
+        ("query", (3, 16, 6, 4), (None, None, "tensor", "fsdp")),
+        ("query", (3, 16, 6, 6), (None, "fsdp", "tensor")),
+        ("out", (3, 8, 4, 16), (None, ("tensor", "fsdp"))),
+        ("out", (3, 6, 4, 16), (None, "tensor", "fsdp")),
+        ("out", (3, 6, 6, 16), (None, "tensor", None, "fsdp")),
+    ):
+        tree = {f"blocks/attn/{name}/kernel": leaf(*shape)}
+        assert list(specs(tree, mesh).values()) == [expected]
+
+
 def test_an_axis_that_does_not_divide_stays_whole(mesh):
-    tree = {"blocks/attn/query/kernel": leaf(3, 18, 4, 4), "blocks/mlp/fc1/kernel": leaf(3, 16, 63)}
+    tree = {"blocks/attn/query/kernel": leaf(3, 18, 6, 6), "blocks/mlp/fc1/kernel": leaf(3, 16, 63)}
     assert specs(tree, mesh) == {
         "blocks/attn/query/kernel": (None, None, "tensor"),
         "blocks/mlp/fc1/kernel": (None, "fsdp"),
@@ -157,7 +170,7 @@ def test_moments_and_average_lie_where_their_parameters_lie(mesh):
     state = jax.eval_shape(lambda key: create_state(method, optimizers, key, batch), _key())
     found = specs(state, mesh, min_size=0)
     params = {n.removeprefix("params/"): s for n, s in found.items() if n.startswith("params/")}
-    assert params["encoder/blocks/attn/query/kernel"] == (None, "fsdp", "tensor")
+    assert params["encoder/blocks/attn/query/kernel"] == (None, None, "tensor", "fsdp")
     assert params["encoder/patch_embed/kernel"] == (None, "fsdp")
     for part in ("mu", "nu", "ema"):
         copies = {n.split(f"/{part}/")[1]: s for n, s in found.items() if f"/{part}/" in n}
