@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "maskjax/__init__.py").read_text())[1]
+LIBTPU = "libtpu>=0.0.52"
 
 # importlib_resources: the download of built-in sets needs it, and it is not pulled in.
 TFDS = ["tensorflow-datasets>=4.9.10", "importlib_resources", "google-crc32c>=1.5"]
@@ -69,6 +70,9 @@ setup(
         "video": VIDEO,
         "points": POINTS,
         "samples": SAMPLES,
+        # Compilers for TPUs and GPUs that are not there (maskjax.plan); Linux only.
+        "aot": [LIBTPU],
+        "aot-gpu": ["jax-cuda12-plugin>=0.10.2", "jax-cuda12-pjrt>=0.10.2"],
         "torch": ["torch>=2.6", "transformers>=5.0"],
         "dev": [
             "pytest>=8.0",
@@ -85,6 +89,7 @@ setup(
             "flask>=3.0",
             "flask-cors>=5.0",
             *FAST,
+            f"{LIBTPU}; sys_platform == 'linux' and platform_machine == 'x86_64'",
         ],
     },
 )

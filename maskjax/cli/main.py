@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from maskjax import __version__
+from maskjax.cli.platform import choose_platform
 from maskjax.errors import UserError
 
 # Command -> what it does. Each is a module here with `add_arguments(parser)` and `run(args)`;
@@ -66,6 +67,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
         parser.error(f"unknown argument {strangers[0]!r}{hint}")
     if takes_overrides:
         args.overrides = rest
+    choose_platform()
     try:
         return module.run(args) or 0
     except UserError as error:

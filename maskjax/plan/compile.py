@@ -10,6 +10,7 @@ import jax
 from jax.stages import Compiled
 
 from maskjax import build
+from maskjax.data_parts import example_batch
 from maskjax.errors import UserError
 from maskjax.method import Tree
 from maskjax.plan.collectives import Collective, collectives
@@ -124,7 +125,7 @@ def compile_step(
         UserError: if the batch does not divide over the mesh.
     """
     start = time.perf_counter()
-    batch = build.example_batch(parts.config, parts.config.data.global_batch)
+    batch = example_batch(parts.config, parts.config.data.global_batch)
     lowered = parts.step().lower(parts.abstract_state, batch, parts.method.static(0))
     try:
         compiled = lowered.compile(compiler_options={**target.options, **(options or {})} or None)
