@@ -1,9 +1,11 @@
 """``mix:0.7*SPEC + 0.3*SPEC``: several sources, drawn in given shares.
 
-mix:0.7*folder:/a + 0.3*wds:/b-{0..9}.tar          shares; the weights need not add up to 1
-mix:folder:/a + folder:/b                           no weights: one pool, shuffled as a whole
-mix:1*folder:/a + 1*npz:/b.npz#train=all,test=      /b has other split names, and no test data
-mix:1*folder:/a + 1*folder:/b | labels=offset       labels: keep (default), offset or absent
+- ``mix:0.7*folder:/a + 0.3*wds:/b-{0..9}.tar``: shares; the weights need not add up to 1.
+- ``mix:folder:/a + folder:/b``: no weights: one pool, shuffled as a whole.
+- ``mix:1*folder:/a + 1*npz:/b.npz; train=all; test=``: what the splits of the mixture are called in
+  /b, which has no test data.
+- ``mix:1*folder:/a + 1*folder:/b | labels=offset``: labels are "keep" (default), "offset" or
+  "absent"; see ``wrap.ConcatSource``.
 """
 
 import re
