@@ -65,6 +65,16 @@ def write_files(folder: Path, count: int, size: tuple[int, int], quality: int) -
     return round(total / count / 1000, 1)
 
 
+def reduce_files(data: Path, out: Path):
+    """What `maskjax data-prepare --short-side=288` does."""
+    from maskjax.data.prepare import Recipe, prepare
+    from maskjax.data.source import resolve
+
+    source = resolve(f"folder:{data}", "train")
+    for _ in prepare(source, str(out), Recipe("train", SHORT_SIDE)):
+        pass
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options, with defaults filled in."""
     parser = argparse.ArgumentParser(
@@ -94,11 +104,10 @@ def main(argv: Sequence[str] | None = None):
         data, prepared = Path(folder, "original"), Path(folder, "prepared")
         kilobytes = write_files(data, options.images, (390, 500), options.quality)
         if any(OURS.get(name, {}).get("prepared") for name in names):
-            # What `maskjax data-prepare --short-side=288` makes of these.
-            write_files(prepared, options.images, (SHORT_SIDE, SHORT_SIDE * 500 // 390), 90)
+            reduce_files(data, prepared)
 
         def start(name: str) -> Contestant:
-            task = {"name": name, "data": str(data), "prepared": str(prepared)}
+            task = {"name": name, "data": str(data), "prepared": f"wds:{prepared}"}
             python = options.torch_python if name in THEIRS else sys.executable
             more = {"batch": options.batch, "core": options.core}
             return Contestant("input_contestants.py", task | more, python)

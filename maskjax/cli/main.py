@@ -17,6 +17,7 @@ COMMANDS = {
     "reconstruct": "draw what a run makes of your images",
     "embed": "write features of any image set to a file",
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
+    "data-prepare": "write an image set again, reduced and in shards",
     "data-stats": "channel mean and standard deviation of an image set",
     "gallery": "draw every mask generator on a photograph: a sheet and an HTML page",
     "noise-bank": "make a bank of coloured noise for ColorMAE's masks",
