@@ -6,6 +6,7 @@ only numpy and Pillow stay free of Grain.
 
     source.resolve("photo_crops", "train")      one string -> a random-access source
     transforms.TrainTransform, EvalTransform    one example -> uint8[H, W, C]
+    pairs, modalities, video, points            the same for other kinds of examples
     train.train_iterator                        endless, exact to resume on any number of hosts
     evaluate.evaluation_batches                 finite, every image exactly once
     stats.run, stats.known_stats                mean and standard deviation per channel

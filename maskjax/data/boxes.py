@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from maskjax.errors import UserError
+
 Box = tuple[int, int, int, int]
 
 
@@ -33,6 +35,14 @@ def random_resized_crop_box(
             left = int(rng.integers(0, width - w + 1))
             return top, left, h, w
     return fallback_box(height, width, ratio)
+
+
+def check_crop(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Raises UserError unless ``random_resized_crop_box`` can draw with these."""
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise UserError(f"crop scale must be 0 < low <= high <= 1, found {scale}")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise UserError(f"crop ratio must be 0 < low <= high, found {ratio}")
 
 
 def fallback_box(height: int, width: int, ratio: tuple[float, float]) -> Box:

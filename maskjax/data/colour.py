@@ -5,6 +5,7 @@ timm call too, on pictures of mode "RGB" or "L". What has no meaning for grey pi
 as they are. A stage is a callable (picture, rng) -> picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,24 @@ class Stage(Protocol):
     """One random step of the augmentation."""
 
     def __call__(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image: ...
+
+
+def check_stages(stages: Sequence[Stage], channels: int) -> None:
+    """Raises UserError unless stages can change images of so many channels."""
+    if stages and channels not in (1, 3):
+        raise UserError(f"colour augmentation needs images of 1 or 3 channels, not {channels}")
+
+
+def apply_stages(
+    stages: Sequence[Stage], image: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The stages in order: uint8[H, W, C] -> uint8[H, W, C]; C = 1 or 3 if there are any."""
+    if not stages:
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    for stage in stages:
+        picture = stage(picture, rng)
+    return np.asarray(picture).reshape(image.shape)
 
 
 def brightness(picture: Image.Image, factor: float) -> Image.Image:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskjax.data.boxes import covering_frame, crop, random_resized_crop_box
+from maskjax.data.boxes import check_crop, covering_frame, crop, random_resized_crop_box
 from maskjax.data.geometric import flip_horizontally
 from maskjax.data.photo import Photo
 from maskjax.data.resize import resize
@@ -78,10 +78,7 @@ class RandomView:
     crop: bool = True
 
     def __post_init__(self):
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UserError(f"crop scale must be 0 < low <= high <= 1, found {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise UserError(f"crop ratio must be 0 < low <= high, found {self.ratio}")
+        check_crop(self.scale, self.ratio)
 
     def __call__(self, rng: np.random.Generator, height: int, width: int) -> View:
         # The coin is tossed first, and always, so that it is the same with and without the crop.

@@ -4,12 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from maskjax.data.colour import Stage
+from maskjax.data.colour import Stage, apply_stages, check_stages
 from maskjax.data.decode import DEFAULT, Decoding, decode
 from maskjax.data.resize import check_resampler
-from maskjax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,7 @@ class Photo:
 
     def __post_init__(self):
         check_resampler(self.resample, self.interpolation)
-        if self.stages and self.channels not in (1, 3):
-            raise UserError(
-                f"colour augmentation needs images of 1 or 3 channels, not {self.channels}"
-            )
+        check_stages(self.stages, self.channels)
 
     def for_evaluation(self) -> "Photo":
         """The same without stages, resampled by Pillow with an antialiased filter."""
@@ -50,9 +45,4 @@ class Photo:
 
     def colour(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The stages, drawn from ``rng``: uint8[H, W, C] -> uint8[H, W, C]."""
-        if not self.stages:
-            return image
-        picture = Image.fromarray(image[..., 0] if self.channels == 1 else image)
-        for stage in self.stages:
-            picture = stage(picture, rng)
-        return np.asarray(picture).reshape(image.shape)
+        return apply_stages(self.stages, image, rng)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from maskjax.data.boxes import Box, random_resized_crop_box
-from maskjax.data.colour import Stage
+from maskjax.data.boxes import Box, check_crop, random_resized_crop_box
+from maskjax.data.colour import Stage, apply_stages, check_stages
 from maskjax.data.decode import DEFAULT, Decoding, decode, open_picture
 from maskjax.data.erasing import RandomErasing
 from maskjax.data.geometric import flip_horizontally
@@ -59,16 +58,10 @@ class TrainTransform:
 
     def __post_init__(self):
         _check_common(self.size, self.interpolation, self.channels, self.resample)
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UserError(f"crop scale must be 0 < low <= high <= 1, found {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise UserError(f"crop ratio must be 0 < low <= high, found {self.ratio}")
+        check_crop(self.scale, self.ratio)
         if self.reducing_gap and self.reducing_gap < 1:
             raise UserError(f"reducing_gap must be 0 or at least 1, found {self.reducing_gap}")
-        if self.stages and self.channels not in (1, 3):
-            raise UserError(
-                f"colour augmentation needs images of 1 or 3 channels, not {self.channels}"
-            )
+        check_stages(self.stages, self.channels)
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
         return self.views(example, [rng])[0]
@@ -117,11 +110,7 @@ class TrainTransform:
     def _finish(self, image: np.ndarray, mirror: bool, rng: np.random.Generator) -> np.ndarray:
         if mirror:
             image = flip_horizontally(image)
-        if self.stages:
-            picture = Image.fromarray(image[..., 0] if self.channels == 1 else image)
-            for stage in self.stages:
-                picture = stage(picture, rng)
-            image = np.asarray(picture).reshape(image.shape)
+        image = apply_stages(self.stages, image, rng)
         if self.erasing is not None:
             image = self.erasing(image, rng)
         return np.ascontiguousarray(image)

@@ -5,14 +5,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import same
 
 from maskjax.data.evaluate import evaluation_batches
 from maskjax.data.order import training_order, window_rows
 from maskjax.data.source import kind_of_spec, resolve
 from maskjax.data.sources.mix import read, window_counts
-from maskjax.data.train import train_iterator
 from maskjax.data.transforms import EvalTransform, TrainTransform
 from maskjax.data.wrap import MixSource, SubsetSource, select
 from maskjax.errors import UserError
@@ -70,29 +71,8 @@ def test_seeds_differ_and_access_is_random():
     assert numbers(start=far, count=5) == numbers(start=far - 2, count=7)[2:]
 
 
-def take(batches, size=10, start=0, processes=1, workers=0, spec=SPEC, views=1):
-    streams = [
-        train_iterator(
-            resolve(spec, "train"),
-            TrainTransform((6, 6)),
-            seed=5,
-            global_batch=size,
-            process_index=index,
-            process_count=processes,
-            workers=workers,
-            start=start,
-            views=views,
-        )
-        for index in range(processes)
-    ]
-    rows = [next(stream) for _ in range(batches) for stream in streams]
-    for stream in streams:
-        stream.close()
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+def take(batches, size=10, spec=SPEC, **options):
+    return streams.take(spec, TrainTransform((6, 6)), batches, size=size, **options)
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(2, 0), (5, 0), (1, 2)])
