@@ -1,6 +1,7 @@
 """Losses: (prediction, target, weight) -> values per token or example, and named loss terms."""
 
+from maskjax.losses.order import pairwise_order, standardized_error
 from maskjax.losses.pixel import squared_error
 from maskjax.losses.term import Term, total
 
-__all__ = ["Term", "squared_error", "total"]
+__all__ = ["Term", "pairwise_order", "squared_error", "standardized_error", "total"]

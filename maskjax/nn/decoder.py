@@ -15,6 +15,33 @@ from maskjax.nn.sharding import constrain_batch
 from maskjax.nn.vit import Compute, Size
 
 
+class PatchHead(nn.Module):
+    """Blocks, norm and a linear layer over tokens that are embedded already: a second decoder.
+
+    Attributes:
+        size: width, depth, heads.
+        out_dim: P, values predicted per token.
+        compute: dtype, scan, remat, attention.
+        eps: of every LayerNorm.
+    """
+
+    size: Size
+    out_dim: int
+    compute: Compute = Compute()
+    eps: float = 1e-6
+
+    def setup(self):
+        self.stack = self.compute.stack(self.size, eps=self.eps)
+        self.blocks = self.param("blocks", self.stack.init, self.size.dim)
+        self.norm = LayerNorm(self.eps, self.compute.dtype)
+        self.pred = Dense(self.out_dim, dtype=self.compute.dtype)
+
+    def __call__(self, x: Array, *, skip: int = 0) -> Array:
+        """x [B, T, D] -> float32[B, T - skip, P], of all tokens but the first `skip`."""
+        x, _ = self.stack(self.blocks, x)
+        return constrain_batch(self.pred(self.norm(x[:, skip:]))).astype(jnp.float32)
+
+
 class Decoder(nn.Module):
     """Predicts patch values from the latent of the visible ones (He et al. 2022, section 3).
 
