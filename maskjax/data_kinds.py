@@ -68,6 +68,8 @@ def eval_transform(config: ConfigDict, kind: str, spec: str, photo: Photo) -> Ca
     if kind == "points":
         return PointsEval(sizes.count("num_points"), data.points.normalize)
     size = sizes.image()
+    fits = not data.resize or data.resize >= min(size)
+    require(fits, "data.resize", data.resize, f"must be 0 or at least {min(size)}")
     if kind == "modalities":
         return ModalitiesEval(_modalities(config), size, photo, data.resize, data.depth_scale)
     sizes.count("channels")

@@ -147,3 +147,8 @@ def test_augmentation_that_an_example_cannot_have(path, entry, value):
     made = config({"num_frames": 4, "num_points": 9}, path=path, **{entry: value})
     with pytest.raises(UserError, match=rf"config\.data\.{entry} = .*: cannot be used with"):
         data_parts.train_transform(made)
+
+
+def test_an_evaluation_size_that_is_too_small():
+    with pytest.raises(UserError, match=r"config\.data\.resize = 100: must be 0 or at least 224"):
+        data_parts.eval_transform(config(path="stereo", resize=100))

@@ -11,6 +11,7 @@ import numpy as np
 
 from maskjax.data import files
 from maskjax.data.decode import decode
+from maskjax.data.recent import Recent
 from maskjax.data.sources.formats import is_image
 from maskjax.errors import UserError
 
@@ -50,8 +51,8 @@ class EncodedVideo:
         if times is None:
             found = self._all_frames(wanted)
         else:
-            found = self._at([times[frame] for frame in wanted])
-            found = {frame: found.get(times[frame]) for frame in wanted}
+            found = self._at(times[wanted].tolist())
+            found = {frame: found.get(int(times[frame])) for frame in wanted}
         for frame in wanted:
             if found.get(frame) is None:
                 raise UserError(f"video {self.key}: frame {frame} is damaged or missing")
@@ -59,22 +60,39 @@ class EncodedVideo:
 
     @cached_property
     def _packets(self) -> "_Packets":
+        if files.is_remote(self.key):
+            return self._list_packets()
+        return _tables.get(files.entry(self.key), self._list_packets)
+
+    @cached_property
+    def _content(self) -> str | bytes:
+        # A remote file is fetched once, not block by block for each search in it.
+        return files.read(self.key) if files.is_remote(self.key) else self.key
+
+    def _list_packets(self) -> "_Packets":
+        shown: list[int | None] = []
+        starts: list[tuple[int, int]] = []
         with self._opened() as (container, stream):
-            packets = [packet for packet in container.demux(stream) if packet.size]
-        shown = [packet.pts for packet in packets if not packet.is_discard]
-        if not packets:
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                if not packet.is_discard:
+                    shown.append(packet.pts)
+                if packet.is_keyframe and packet.pts is not None:
+                    # Containers look for the time of decoding, not later than that of showing.
+                    seek = packet.pts if packet.dts is None else min(packet.dts, packet.pts)
+                    starts.append((packet.pts, seek))
+        if not shown:
             raise UserError(f"video {self.key} has no frames")
         if None in shown or len(set(shown)) < len(shown):
-            return _Packets(None, [])  # Old containers do not say when a frame is shown.
-        keys = [packet for packet in packets if packet.is_keyframe and packet.pts is not None]
-        # Containers look for the time of decoding, which is not later than that of showing.
-        starts = [(p.pts, p.pts if p.dts is None else min(p.dts, p.pts)) for p in keys]
-        return _Packets(sorted(shown), starts)
+            return _Packets(None, None)  # Old containers do not say when a frame is shown.
+        return _Packets(np.sort(shown), np.array(starts, np.int64).reshape(-1, 2))
 
     def _at(self, times: list[int]) -> dict[int, np.ndarray]:
         """{time: pixels} of the frames that are shown at some times (ascending)."""
-        before = [seek for shown, seek in self._packets.starts if shown <= times[0]]
-        found = self._decode(times, before[-1]) if before else {}
+        starts = self._packets.starts
+        before = starts[starts[:, 0] <= times[0], 1]
+        found = self._decode(times, int(before[-1])) if len(before) else {}
         # A container may have sought too far; from its start it cannot.
         return found if times[0] in found else self._decode(times, None)
 
@@ -106,12 +124,15 @@ class EncodedVideo:
             import av
         except ImportError as error:
             raise UserError("reading videos needs PyAV: pip install maskjax[video]") from error
-        content = io.BytesIO(files.read(self.key)) if files.is_remote(self.key) else self.key
+        content = self._content
         try:
-            with av.open(content) as container:
-                if not container.streams.video:
+            with av.open(
+                io.BytesIO(content) if isinstance(content, bytes) else content
+            ) as container:
+                # Not simply the first: music may come with a picture.
+                stream = container.streams.best("video")
+                if stream is None:
                     raise UserError(f"{self.key} holds no video")
-                stream = container.streams.video[0]
                 # Workers share the cores already.
                 stream.codec_context.thread_count = 1
                 yield container, stream
@@ -120,11 +141,20 @@ class EncodedVideo:
 
 
 class _Packets(NamedTuple):
-    """times: at which the frames are shown, sorted, or None if the file does not tell; starts:
-    (time shown, time to seek) of the frames that decoding can start at."""
+    """times: int64[N], at which the frames are shown, ascending; starts: int64[K, 2], of frames
+    that decoding can start at, the time shown and the time to seek. None if the file does not tell.
+    """
 
-    times: list[int] | None
-    starts: list[tuple[int, int]]
+    times: np.ndarray | None
+    starts: np.ndarray | None
+
+
+def _size(packets: _Packets) -> int:
+    return 0 if packets.times is None else packets.times.nbytes + packets.starts.nbytes
+
+
+# A file is listed again only when it changed, or was not used for long.
+_tables = Recent(32 * 2**20, _size)
 
 
 class FrameFolder:

@@ -151,6 +151,26 @@ class Noise:
         return [self.picture] * len(frames)
 
 
+def test_a_film_that_was_replaced_is_looked_at_again(tmp_path):
+    film(tmp_path / "x.mp4", 9)
+    assert EncodedVideo(str(tmp_path / "x.mp4")).count() == 9
+    film(tmp_path / "x.mp4", 12, {"g": "3"})
+    video = EncodedVideo(str(tmp_path / "x.mp4"))
+    assert [video.count(), numbers(video.read([11]))] == [12, [11]]
+
+
+def test_folders_inside_of_classes_are_of_the_class(tmp_path):
+    for name in ("run/a.mp4", "run/more/b.mp4", "sit/deep/er/c.mp4"):
+        write(tmp_path / "train" / name, b"")
+    source = resolve(f"video:{tmp_path}", "train")
+    assert source.ids() == [
+        "train/run/a.mp4",
+        "train/run/more/b.mp4",
+        "train/sit/deep/er/c.mp4",
+    ]
+    assert source.labels.tolist() == [0, 0, 1]
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32), st.booleans(), st.booleans())
 def test_all_frames_share_crop_and_flip(seed, flip, scales):

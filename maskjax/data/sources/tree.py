@@ -55,7 +55,7 @@ def find(
     is_item: Callable[[str], bool],
     is_part: Callable[[str], bool] | None = None,
 ) -> Items:
-    """The items of a split, sorted by class and name.
+    """The items of a split, sorted by class and name; folders of classes may hold further folders.
 
     Args:
         folder: of the split.
@@ -76,13 +76,13 @@ def find(
                 f" ({directories[0]}, ...); put all of them into folders of classes, or none"
             )
         return Items(plain)
-    members = {name: _items(files.join(folder, name), is_item, is_part)[0] for name in directories}
-    if not any(members.values()):
+    names = _below(folder, directories, is_item, is_part)
+    if not names:
         raise UserError(
             f"{folder} holds no {what}, neither directly nor in folders of classes; it holds"
             f" {files.summary(folder)}"
         )
-    return labelled([f"{name}/{x}" for name, items in members.items() for x in items], siblings)
+    return labelled(names, siblings)
 
 
 def labelled(names: list[str], siblings: list[str]) -> Items:
@@ -135,6 +135,17 @@ def _stems(folder: str, is_item: Callable[[str], bool], below: str = "") -> dict
     for name in directories:
         stems |= _stems(folder, is_item, f"{below}/{name}".lstrip("/"))
     return stems
+
+
+def _below(folder: str, directories: list[str], is_item, is_part) -> list[str]:
+    """The items in some folders of a folder, and in the folders inside of them."""
+    names = []
+    for directory in directories:
+        place = files.join(folder, directory)
+        here, further = _items(place, is_item, is_part)
+        found = here + _below(place, further, is_item, is_part)
+        names += [f"{directory}/{name}" for name in found]
+    return names
 
 
 def _items(folder: str, is_item: Callable, is_part: Callable | None) -> tuple[list, list]:
