@@ -73,7 +73,8 @@ setup(
         # Compilers for TPUs and GPUs that are not there (maskjax.plan); Linux only.
         "aot": [LIBTPU],
         "aot-gpu": ["jax-cuda12-plugin>=0.10.2", "jax-cuda12-pjrt>=0.10.2"],
-        "torch": ["torch>=2.6", "transformers>=5.0"],
+        "torch": ["torch>=2.6", "transformers>=5.0", "timm>=1.0.20"],
+        "stablehlo": ["flatbuffers>=24.3"],
         "dev": [
             "pytest>=8.0",
             "pytest-xdist>=3.6",
@@ -90,6 +91,7 @@ setup(
             "flask-cors>=5.0",
             *FAST,
             f"{LIBTPU}; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            "flatbuffers>=24.3",
         ],
     },
 )

@@ -1,18 +1,25 @@
 """A run from its folder: config, method and weights, for evaluation, export and pictures."""
 
 import dataclasses
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from maskjax import build
 from maskjax.config import restored_config
 from maskjax.errors import UserError
+from maskjax.interop.encode import encode_function, load_encoder
+from maskjax.masking import Draws
 from maskjax.method import Tree
+from maskjax.nn.geometry import Geometry
 from maskjax.observe import run_files
 from maskjax.train.checkpoint import Checkpoints
+from maskjax.train.state import TrainState
 
 # How long an epoch was does not matter any more, and the data may not be on this machine; with
 # many examples no warm-up seems longer than the run.
@@ -41,6 +48,13 @@ class SavedRun:
     weights: str
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What an exported file keeps beside the weights: mean, std, mask ratio, method, step."""
+        facts = self.parts.method.describe.items()
+        own = {"method": self.config.method, "step": str(self.step)}
+        return {k: v for k, v in facts if k not in ("geometry", "grid")} | own
+
+    @property
     def predict(self) -> dict[str, Callable]:
         """Jitted predict functions: (params, extra, batch, draws) -> {name: Array}."""
         return build.jitted_predict(self.parts)
@@ -63,7 +77,7 @@ def open_run(
     config = read_config(workdir)
     # A run from a pod must open on a laptop: only the weights' own sizes matter here.
     config.mesh = ConfigDict({"replica": 1, "data": -1, "fsdp": 1, "tensor": 1})
-    parts = build.experiment(config, num_examples=_MANY)
+    parts = parts_of(config)
     abstract = parts.abstract_state
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
@@ -76,6 +90,78 @@ def open_run(
         )
     weights = f"checkpoint step {step}" + (" (moving average)" if ema else "")
     return SavedRun(workdir, config, parts, step, params, extra, weights)
+
+
+def parts_of(config: ConfigDict) -> build.Experiment:
+    """The parts of a run whose data need not be on this machine."""
+    return build.experiment(config, num_examples=_MANY)
+
+
+def write_run(
+    workdir: str | pathlib.Path,
+    parts: build.Experiment,
+    state: TrainState,
+    overrides: Mapping[str, Any],
+):
+    """A run's folder with one checkpoint, of `state`; the other commands read it."""
+    workdir = pathlib.Path(workdir)
+    resolved = parts.config.to_dict()
+    run_files.write_config(workdir, resolved, overrides)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(int(state.step), state, 0, {"config": resolved}, force=True)
+        checkpoints.wait()
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    step: int | None = None,
+    ema: bool = False,
+    geometry: Geometry | None = None,
+    format: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> tuple[dict[str, Callable], Tree, dict[str, Any]]:
+    """Functions, parameters and facts, of a run or of weights from anywhere.
+
+    Args:
+        path: folder of a run; or a file or folder of weights in any layout of docs/weights.md.
+        step, ema: which weights of a run.
+        geometry: of weights that do not say it themselves.
+        format: of weights; None = told by the file.
+        mean, std: of pixels in 0..1 by channel, for weights that do not say them.
+
+    Returns:
+        ({name: (params, images) -> {name: Array}}, params, metadata). Images are [B, H, W, C], or
+        [B, T, H, W, C] for video: uint8, or float and standardised. "encode" is always there and
+        gives "cls" (if there is a class token), "mean" and "tokens", after the final norm; a run
+        has its method's other functions as well, with masks drawn by row.
+
+    Raises:
+        UserError: if there is nothing to read, or it does not fit.
+    """
+    if (pathlib.Path(path) / "checkpoints").is_dir():
+        return load_run(open_run(path, step=step, ema=ema))
+    params, report, stats = load_encoder(path, geometry, format)
+    stats |= {k: tuple(v) for k, v in (("mean", mean), ("std", std)) if v is not None}
+    facts = {"layout": report.layout, "geometry": report.geometry, "report": report, **stats}
+    return {"encode": encode_function(report.geometry, stats)}, params, facts
+
+
+def load_run(run: SavedRun) -> tuple[dict[str, Callable], Tree, dict[str, Any]]:
+    """What `load` returns, of a run that is open."""
+
+    def simple(fn: Callable) -> Callable:
+        @jax.jit
+        def call(params: Tree, images: jax.Array) -> dict[str, jax.Array]:
+            rows = jnp.arange(images.shape[0], dtype=jnp.uint32)
+            draws = Draws.keyed(jax.random.key(0), jnp.stack([jnp.zeros_like(rows), rows], 1))
+            return fn(params, run.extra, {"image": images}, draws)
+
+        return lambda params, images: call(params, jnp.asarray(images))
+
+    functions = {name: simple(fn) for name, fn in run.parts.method.predict.items()}
+    return functions, run.params, {**run.parts.method.describe, **run.settings}
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ COMMANDS = {
     "reconstruct": "draw what a run makes of your images",
     "embed": "write features of any image set to a file",
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
+    "import": "take such weights in, as a run or as a file to start from",
     "data-prepare": "write an image set again, reduced and in shards",
     "data-stats": "channel mean and standard deviation of an image set",
     "gallery": "draw every mask generator on a photograph: a sheet and an HTML page",
@@ -53,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(command: str, argv: Sequence[str]) -> int:
-    module = importlib.import_module(f"maskjax.cli.{command.replace('-', '_')}")
+    name = command.replace("-", "_")
+    name += "_" if keyword.iskeyword(name) else ""
+    module = importlib.import_module(f"maskjax.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"maskjax {command}",
         description=module.__doc__,

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 
 from maskjax.errors import UserError
 
+# The names of `interop.layouts.FORMATS`, which `--help` must not import (a test holds them equal).
+FORMATS = (
+    *("mae", "timm", "hf", "deit", "dino", "hf_vit", "hf_deit", "dinov2", "hf_dinov2"),
+    *("clip", "hf_clip", "beit", "simmim", "cae", "hf_beit", "videomae", "hf_videomae"),
+)
+
 
 def add_run_arguments(parser: argparse.ArgumentParser):
     """--workdir, --step, --ema."""

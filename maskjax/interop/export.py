@@ -147,7 +147,7 @@ def _beside(layout: str, geometry: Geometry, settings: Mapping[str, Any]) -> dic
         return {folders.CONFIG: hub_config.timm_config(geometry, settings)}
     return {
         folders.CONFIG: hub_config.transformers_config(layout, geometry, settings),
-        "preprocessor_config.json": hub_config.image_processor(geometry, settings),
+        folders.PROCESSOR: hub_config.image_processor(geometry, settings),
     }
 
 

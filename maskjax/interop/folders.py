@@ -13,6 +13,7 @@ from maskjax.errors import UserError
 from maskjax.interop import files
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PROCESSOR = "preprocessor_config.json"
 INDEX = ".index.json"
 # In this order: a folder that has several of them holds the same weights twice.
 NAMES = (WEIGHTS, WEIGHTS + INDEX, "pytorch_model.bin", "pytorch_model.bin" + INDEX)
@@ -26,11 +27,13 @@ class Weights:
         arrays: Tensors by key.
         metadata: Of the file ({} where the format has none, or there are shards).
         config: config.json of a folder; {} for a file.
+        processor: What a folder says of its images (preprocessor_config.json); {} for a file.
     """
 
     arrays: Mapping[str, np.ndarray]
     metadata: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
+    processor: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: str | os.PathLike) -> Weights:
@@ -45,10 +48,13 @@ def read(path: str | os.PathLike) -> Weights:
     name = next((name for name in NAMES if (path / name).is_file()), None)
     if name is None:
         raise UserError(f"{path}: a folder without weights; looked for {', '.join(NAMES)}.")
-    config = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
+    config, processor = (
+        read_json(path / beside) if (path / beside).is_file() else {}
+        for beside in (CONFIG, PROCESSOR)
+    )
     if not name.endswith(INDEX):
-        return Weights(*files.read(path / name), config)
-    return Weights(_read_shards(path / name), {}, config)
+        return Weights(*files.read(path / name), config, processor)
+    return Weights(_read_shards(path / name), {}, config, processor)
 
 
 def is_folder_name(path: str | os.PathLike) -> bool:

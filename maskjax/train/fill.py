@@ -7,7 +7,7 @@ the state from the file of the config's group `model.teacher` (entries: `options
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ class Order:
         format: of the file; "" = told by it.
         geometry: of the part.
         missing: patterns of what the file may lack.
+        unused: patterns of the file's keys that may be left over.
         encoder_only: heads and decoders in the file are left out.
     """
 
@@ -45,6 +46,7 @@ class Order:
     format: str
     geometry: Geometry
     missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     encoder_only: bool = False
 
 
@@ -92,7 +94,16 @@ def fill(state: TrainState, method: Method, config: ConfigDict) -> TrainState:
     Raises:
         UserError: if a file does not fit, but for what `config.init_missing` lets be.
     """
-    for order in orders(method, config):
+    return put(state, orders(method, config))
+
+
+def put(state: TrainState, parts: Iterable[Order]) -> TrainState:
+    """The state with these parts filled, placed as it was.
+
+    Raises:
+        UserError: if a file does not fit.
+    """
+    for order in parts:
         state = _put(state, order.part, _read(order, _part(state, order.part)))
     return state
 
@@ -129,6 +140,7 @@ def _import(order: Order, like: Tree) -> tuple:
             order.geometry,
             order.format or None,
             allow_missing=order.missing,
+            allow_unused=order.unused,
             encoder_only=order.encoder_only,
         )
     except UserError as error:
