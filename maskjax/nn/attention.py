@@ -1,5 +1,6 @@
 """Multi-head self-attention with separate, head-aligned query, key and value kernels."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import chex
@@ -13,6 +14,9 @@ from maskjax.nn.dense import Dense
 from maskjax.nn.initializers import xavier_uniform
 
 Implementation = Literal["einsum", "xla", "cudnn"]
+# Which keys a query may attend to: a mask, or a function of query and key [B, H, N, d] that makes
+# one (no gradient flows through it).
+Allow = Array | Callable[[Array, Array], Array]
 
 
 class Attention(nn.Module):
@@ -39,13 +43,14 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, *, allow: Array | None = None, bias: Array | None = None
+        self, x: Array, *, allow: Allow | None = None, bias: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D], and what it saw on the way.
 
         Args:
             x: tokens.
-            allow: bool, broadcastable to [B, heads, N, N]; True = attend.
+            allow: bool, broadcastable to [B, heads, N, N], or a function of query and key that
+                gives it; True = attend.
             bias: float, broadcastable to [B, heads, N, N], added to the scaled scores.
 
         Returns:
@@ -66,6 +71,8 @@ class Attention(nn.Module):
             use_bias = self.qkv_bias and (self.key_bias or name != "key")
             projection = Dense(shape, 1, use_bias, self.dtype, init, name=name)
             seen[name] = projection(x).swapaxes(1, 2)
+        if callable(allow):
+            allow = allow(*jax.lax.stop_gradient((seen["query"], seen["key"])))
         if self.implementation == "einsum":
             seen["attention"] = attention_weights(seen["query"], seen["key"], allow, bias)
             mixed = _mix(seen["attention"], seen["value"])

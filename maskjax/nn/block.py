@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from maskjax.nn.attention import Attention, Implementation
+from maskjax.nn.attention import Allow, Attention, Implementation
 from maskjax.nn.dense import Dense
 from maskjax.nn.norm import LayerNorm
 
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, branch_scale: Array | None = None, allow: Array | None = None
+        self, x: Array, branch_scale: Array | None = None, allow: Allow | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and {tap: activation}.
 
@@ -57,7 +57,7 @@ class Block(nn.Module):
             x: tokens.
             branch_scale: float32[2, B], what each example's two branches are multiplied by
                 (drop-path: 0 or 1 / keep); None = 1.
-            allow: bool, broadcastable to [B, heads, N, N]; True = attend.
+            allow: as of `Attention`.
         """
         attention = Attention(
             self.heads, dtype=self.dtype, implementation=self.implementation, name="attn"

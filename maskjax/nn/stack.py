@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from maskjax.nn.attention import Allow
 from maskjax.nn.sharding import constrain_batch
 
 Remat = Literal["none", "dots", "full"]
@@ -31,6 +32,7 @@ class Stack:
             "full" (the whole block).
         drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016).
         taps: names of the activations that the block gives.
+        allow_in: layers that the `allow` of a call is for; None = all.
     """
 
     block: nn.Module
@@ -39,6 +41,7 @@ class Stack:
     remat: Remat = "none"
     drop_path: float = 0.0
     taps: tuple[str, ...] = TAPS
+    allow_in: tuple[int, ...] | None = None
 
     def init(self, key: Array, dim: int) -> dict:
         """Parameters for tokens of width `dim`, each with a leading axis of size `depth`."""
@@ -54,7 +57,7 @@ class Stack:
         *,
         taps: Sequence[str] = (),
         drop_noise: Array | None = None,
-        allow: Array | None = None,
+        allow: Allow | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and the activations that were asked for.
 
@@ -63,7 +66,7 @@ class Stack:
             x: tokens.
             taps: names of the block's taps, for all layers ([depth, ...]), or "name/i" for layer i.
             drop_noise: float32[B, depth, 2] in [0, 1), needed for drop-path; None = no dropping.
-            allow: bool, broadcastable to [B, heads, N, N], for every layer; True = attend.
+            allow: as of `Attention`, for every layer or those of `allow_in`.
 
         Returns:
             Tokens and {tap: activation}.
@@ -72,6 +75,19 @@ class Stack:
             ValueError: for an unknown tap or layer.
         """
         names = _tap_names(taps, self.taps, self.depth)
+        scales = None if drop_noise is None else self._branch_scales(drop_noise)
+        parts = []
+        for start, stop, masked in self._runs(allow is not None):
+            layers = (params, scales)
+            if (start, stop) != (0, self.depth):
+                layers = jax.tree.map(lambda leaf: leaf[start:stop], layers)  # noqa: B023
+            x, seen = self._run(x, layers, names, allow if masked else None, stop - start)
+            parts.append(seen)
+        seen = parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
+        return x, {tap: _pick(seen, tap) for tap in taps}
+
+    def _run(self, x: Array, layers: tuple, names: Sequence[str], allow, depth: int) -> tuple:
+        """Consecutive layers that all get the same `allow`."""
 
         def body(x: Array, layer: tuple) -> tuple[Array, dict[str, Array]]:
             variables, scale = layer
@@ -79,11 +95,17 @@ class Stack:
             x, seen = self.block.apply({"params": variables}, x, scale, allow)
             return constrain_batch(x), {name: seen[name] for name in names}
 
-        scales = None if drop_noise is None else self._branch_scales(drop_noise)
-        unroll = 1 if self.scan else self.depth
         body = _rematerialised(body, self.remat, self.scan)
-        x, seen = jax.lax.scan(body, x, (params, scales), length=self.depth, unroll=unroll)
-        return x, {tap: _pick(seen, tap) for tap in taps}
+        return jax.lax.scan(body, x, layers, length=depth, unroll=1 if self.scan else depth)
+
+    def _runs(self, masked: bool) -> list[tuple[int, int, bool]]:
+        """(start, stop, whether `allow` is for them) of layers that are alike."""
+        if self.allow_in is None or not masked:
+            return [(0, self.depth, masked)]
+        flags = [layer in self.allow_in for layer in range(self.depth)]
+        borders = [i for i in range(1, self.depth) if flags[i] != flags[i - 1]]
+        pairs = zip([0, *borders], [*borders, self.depth], strict=True)
+        return [(start, stop, flags[start]) for start, stop in pairs]
 
     def _branch_scales(self, noise: Array) -> Array:
         """float32[depth, 2, B]: 0 with probability `rate`, else 1 / (1 - rate)."""
@@ -100,6 +122,10 @@ def _tap_names(taps: Sequence[str], known: Sequence[str], depth: int) -> tuple[s
         if layer and not -depth <= int(layer) < depth:
             raise ValueError(f"tap {tap!r}: the stack has layers 0..{depth - 1}")
     return tuple(dict.fromkeys(tap.partition("/")[0] for tap in taps))
+
+
+def _join(*parts: Array) -> Array:
+    return jnp.concatenate(parts)
 
 
 def _pick(seen: dict[str, Array], tap: str) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from maskjax.nn.attention import Attention, Implementation
+from maskjax.nn.attention import Allow, Attention, Implementation
 from maskjax.nn.dense import Dense
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.norm import LayerNorm
@@ -111,7 +111,7 @@ class VariantBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, branch_scale: Array | None = None, allow: Array | None = None
+        self, x: Array, branch_scale: Array | None = None, allow: Allow | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and {tap: activation}; arguments as of `Block`."""
         attention = Attention(

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from maskjax.nn import initializers
-from maskjax.nn.attention import Implementation
+from maskjax.nn.attention import Allow, Implementation
 from maskjax.nn.block import Block
 from maskjax.nn.dense import Dense
 from maskjax.nn.norm import LayerNorm
@@ -64,10 +64,17 @@ class Compute:
     remat: Remat = "none"
     attention: Implementation = "einsum"
 
-    def stack(self, size: Size, *, drop_path: float = 0.0, eps: float = 1e-6) -> Stack:
+    def stack(
+        self,
+        size: Size,
+        *,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+        allow_in: tuple[int, ...] | None = None,
+    ) -> Stack:
         """The block stack of a transformer of this size."""
         block = Block(size.heads, size.mlp_hidden, eps, self.dtype, self.attention, parent=None)
-        return Stack(block, size.depth, self.scan, self.remat, drop_path)
+        return Stack(block, size.depth, self.scan, self.remat, drop_path, allow_in=allow_in)
 
 
 class Encoder(nn.Module):
@@ -83,6 +90,7 @@ class Encoder(nn.Module):
         final_norm: LayerNorm after the last block.
         drop_path: rate of the last block.
         eps: of every LayerNorm.
+        allow_in: layers that an attention mask is for; None = all.
     """
 
     size: Size
@@ -93,6 +101,7 @@ class Encoder(nn.Module):
     final_norm: bool = True
     drop_path: float = 0.0
     eps: float = 1e-6
+    allow_in: tuple[int, ...] | None = None
 
     def setup(self):
         dim = self.size.dim
@@ -104,7 +113,9 @@ class Encoder(nn.Module):
         if self.position == "learned":
             table = self.param("pos_embed", lambda key: jnp.asarray(table))
         self.table = table
-        self.stack = self.compute.stack(self.size, drop_path=self.drop_path, eps=self.eps)
+        self.stack = self.compute.stack(
+            self.size, drop_path=self.drop_path, eps=self.eps, allow_in=self.allow_in
+        )
         self.blocks = self.param("blocks", self.stack.init, dim)
         if self.final_norm:
             self.norm = LayerNorm(self.eps)
@@ -120,6 +131,8 @@ class Encoder(nn.Module):
         *,
         taps: Sequence[str] = (),
         drop_noise: Array | None = None,
+        added: Array | None = None,
+        allow: Allow | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """Raw patches [B, K, P] -> latent float32[B, 1 + K, D] (cls first) and {tap: activation}.
 
@@ -128,16 +141,20 @@ class Encoder(nn.Module):
             ids: int[B, K], which patch of the grid each one is; None = all, in raster order.
             taps: of the block stack (see `Stack`), or "input" for the tokens it gets.
             drop_noise: float32[B, depth, 2] for drop-path; None = none.
+            added: broadcastable to [B, K, D], added to the patch tokens like their positions.
+            allow: of the block stack.
         """
         table = jnp.asarray(self.table)
         positions = table[1:] if ids is None else jnp.take(table[1:], ids, axis=0)
         x = self.embed(patches) + positions.astype(self.compute.dtype)
+        if added is not None:
+            x = x + added.astype(x.dtype)
         cls = (self.cls_token + table[0]).astype(x.dtype)
         cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[-1]))
         x = constrain_batch(jnp.concatenate([constrain_batch(cls), x], axis=1))
         inputs = x
         inner = tuple(tap for tap in taps if tap != "input")
-        x, seen = self.stack(self.blocks, x, taps=inner, drop_noise=drop_noise)
+        x, seen = self.stack(self.blocks, x, taps=inner, drop_noise=drop_noise, allow=allow)
         if "input" in taps:
             seen["input"] = inputs
         return constrain_batch(self.norm(x) if self.final_norm else x), seen
