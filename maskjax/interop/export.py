@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from maskjax import __version__
 from maskjax.errors import UserError
 from maskjax.interop import files, folders, hub_config
 from maskjax.interop.convert import to_torch
+from maskjax.interop.hf_config import geometry_of
 from maskjax.interop.layouts import FORMATS, LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
@@ -145,10 +146,28 @@ def _beside(layout: str, geometry: Geometry, settings: Mapping[str, Any]) -> dic
     """Files of a folder, beside the weights."""
     if layout in ("timm", "classify"):
         return {folders.CONFIG: hub_config.timm_config(geometry, settings)}
+    config = hub_config.transformers_config(layout, geometry, settings)
+    _check_config(layout, geometry, config)
     return {
-        folders.CONFIG: hub_config.transformers_config(layout, geometry, settings),
+        folders.CONFIG: config,
         folders.PROCESSOR: hub_config.image_processor(geometry, settings),
     }
+
+
+def _check_config(layout: str, geometry: Geometry, config: Mapping[str, Any]) -> None:
+    """A model that the library's class is not would load there, and compute something else."""
+    told = geometry_of(config)
+    # A fixed table may be written where a trained one is kept; ViTMAE's config tells no position.
+    free = layout == "hf" or (geometry.position, told.position) == ("sincos", "learned")
+    names = [f.name for f in fields(Geometry) if f.name != "position" or not free]
+    lines = geometry.differences(told, names)
+    if lines:
+        kind = config["model_type"]
+        listed = "; ".join(lines)
+        raise UserError(
+            f"transformers' {kind} cannot be this model (field: model, {kind}): {listed}. "
+            "Take format timm, or name a file instead of a folder."
+        )
 
 
 def _check_params(params: Mapping[str, Any], geometry: Geometry) -> None:

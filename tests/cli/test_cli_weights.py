@@ -1,6 +1,9 @@
 """maskjax export, import and load: to every target and back, on real runs."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,7 +12,9 @@ import runs
 from runs import TINY, maskjax
 
 import maskjax as package
+from maskjax import build
 from maskjax.cli import run_arguments
+from maskjax.config import load_config
 from maskjax.errors import UserError
 from maskjax.interop import Geometry, export_weights, files, layouts
 from maskjax.interop.paths import flatten
@@ -22,7 +27,8 @@ IMAGES = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 1)).astype(np.uint8
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "run"
-    assert runs.train(folder) == 0
+    # Sharded over the 8 devices of these tests, as on a pod.
+    assert runs.train(folder, "mesh.fsdp=2", "mesh.tensor=2") == 0
     return folder
 
 
@@ -63,6 +69,23 @@ def test_features_are_the_same_from_every_export(trained, form, name, tmp_path, 
     assert metadata["geometry"].dim == 32
 
 
+def test_a_run_of_eight_devices_is_exported_on_one(trained, tmp_path):
+    outs = {}
+    for devices in (1, 8):
+        outs[devices] = tmp_path / f"{devices}.safetensors"
+        if devices == 8:
+            assert export(trained, "mae", outs[8]) == 0
+            continue
+        argv = ("export", f"--workdir={trained}", "--format=mae", f"--out={outs[1]}")
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "-m", "maskjax", *argv]
+        subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": flags})
+    (one, facts), (eight, expected) = (files.read(outs[devices]) for devices in (1, 8))
+    assert facts == expected and one.keys() == eight.keys()
+    for key, array in one.items():
+        np.testing.assert_array_equal(array, eight[key], err_msg=key)
+
+
 def test_folders_hold_what_the_library_reads(trained, tmp_path):
     assert export(trained, "hf", tmp_path / "hub") == 0
     names = {path.name for path in (tmp_path / "hub").iterdir()}
@@ -97,10 +120,12 @@ def test_import_makes_a_run_that_other_commands_read(trained, tmp_path, capsys):
     assert f"next: maskjax evaluate --workdir={out}" in capsys.readouterr().out
     run, origin = open_run(out), open_run(trained)
     assert run.step == 0
-    for path, leaf in flatten(run.params).items():
-        np.testing.assert_array_equal(leaf, flatten(origin.params)[path], err_msg=path)
-    assert export(out, "mae", tmp_path / "again.safetensors") == 0
-    assert runs.train(tmp_path / "next", f"init_from={out}", "train.steps=1") == 0
+    config, _ = load_config(TINY.removeprefix("--config="), [f"--config.init_from={out}"])
+    begun = build.experiment(config, 1400)
+    begun.check_init()
+    for params in (run.params, begun.start().params):
+        for path, leaf in flatten(params).items():
+            np.testing.assert_array_equal(leaf, flatten(origin.params)[path], err_msg=path)
     assert maskjax(*command) == 2
     assert "there is a run already" in capsys.readouterr().err
 
