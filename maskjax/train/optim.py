@@ -24,6 +24,7 @@ from maskjax.train.schedules import (
     scaled_lr,
     warmup_constant,
     warmup_cosine,
+    warmup_drops,
     warmup_linear,
 )
 
@@ -32,10 +33,17 @@ PyTree = Any
 
 DEFAULTS: dict[str, Any] = {
     "name": "adamw",  # adamw | lars | sgd
-    "base_lr": 0.0,  # times global batch / 256; give this one or lr
+    "base_lr": 0.0,  # times global batch / lr_batch; give this one or lr
     "lr": 0.0,  # used as it is
-    "schedule": "cosine",  # cosine | linear | constant, each after the warm-up
+    "lr_batch": 256,
+    # cosine | linear | constant | step, each after the warm-up; cosine_through: the cosine runs
+    # since step 0, under the warm-up
+    "schedule": "cosine",
     "min_lr": 0.0,  # where cosine and linear end
+    "warmup_lr": 0.0,  # where the warm-up starts
+    "scale_ends": False,  # min_lr and warmup_lr too are times global batch / lr_batch
+    "drop_epochs": (),  # step: the rate is multiplied by drop_factor at each of these
+    "drop_factor": 0.1,
     "warmup_steps": 0,  # one of these two
     "warmup_epochs": 0.0,
     "b1": 0.9,  # adamw
@@ -51,12 +59,13 @@ DEFAULTS: dict[str, Any] = {
     "ema": 0.0,  # decay of the parameter average; 0 = off
 }
 
-_SCHEDULES = ("cosine", "linear", "constant")
+_SCHEDULES = ("cosine", "cosine_through", "linear", "constant", "step")
 # key -> (lowest, highest, whether highest itself is allowed)
 _RANGES = {
     **dict.fromkeys(("base_lr", "lr", "min_lr", "weight_decay", "clip_norm"), (0, math.inf, False)),
-    **dict.fromkeys(("warmup_steps", "warmup_epochs"), (0, math.inf, False)),
-    **dict.fromkeys(("eps", "trust_coefficient"), (1e-30, math.inf, False)),
+    **dict.fromkeys(("warmup_lr", "warmup_steps", "warmup_epochs"), (0, math.inf, False)),
+    **dict.fromkeys(("eps", "trust_coefficient", "drop_factor"), (1e-30, math.inf, False)),
+    "lr_batch": (1, math.inf, False),
     **dict.fromkeys(("b1", "b2", "momentum", "ema"), (0, 1, False)),
     "layer_decay": (0, 1, True),
 }
@@ -123,11 +132,14 @@ def build_schedule(
             "config.train: needs total_steps, steps_per_epoch and global_batch above 0, got "
             f"{total_steps}, {steps_per_epoch} and {global_batch}"
         )
-    peak = cfg.lr or scaled_lr(cfg.base_lr, global_batch)
-    if cfg.min_lr > peak:
-        raise UserError(
-            f"config.optim.min_lr: {cfg.min_lr:g} is above the learning rate {peak:g}; lower it"
-        )
+    peak = cfg.lr or scaled_lr(cfg.base_lr, global_batch, cfg.lr_batch)
+    scale = global_batch / cfg.lr_batch if cfg.scale_ends else 1.0
+    ends = {"min_lr": cfg.min_lr * scale, "warmup_lr": cfg.warmup_lr * scale}
+    for key, rate in ends.items():
+        if rate > peak:
+            raise UserError(
+                f"config.optim.{key}: {rate:g} is above the learning rate {peak:g}; lower it"
+            )
     warmup = cfg.warmup_steps / steps_per_epoch if cfg.warmup_steps else cfg.warmup_epochs
     epochs = total_steps / steps_per_epoch
     if warmup >= epochs:
@@ -137,11 +149,17 @@ def build_schedule(
             warmup,
             epochs,
         )
-    time = {"total": epochs, "warmup": warmup, "per": steps_per_epoch}
+    time = {"warmup": warmup, "per": steps_per_epoch, "start": ends["warmup_lr"]}
+    if cfg.schedule == "step":
+        drops = {"milestones": tuple(cfg.drop_epochs), "factor": cfg.drop_factor}
+        return warmup_drops(peak, **drops, **time)
+    time["total"] = epochs
     if cfg.schedule == "constant":
         return warmup_constant(peak, **time)
-    make = warmup_cosine if cfg.schedule == "cosine" else warmup_linear
-    return make(peak, floor=cfg.min_lr, **time)
+    if cfg.schedule == "linear":
+        return warmup_linear(peak, floor=ends["min_lr"], **time)
+    restart = cfg.schedule == "cosine"
+    return warmup_cosine(peak, floor=ends["min_lr"], restart=restart, **time)
 
 
 def param_rules(
@@ -224,9 +242,13 @@ def _validated(optim_cfg: Any) -> SimpleNamespace:
         _check_number(f"config.optim.{key}", getattr(cfg, key), low, high, closed)
     if (cfg.lr > 0) == (cfg.base_lr > 0):
         raise UserError(
-            "config.optim.lr and config.optim.base_lr: exactly one must be above 0 "
-            f"(base_lr is multiplied by global batch / 256), got {cfg.lr:g} and {cfg.base_lr:g}"
+            "config.optim.lr and config.optim.base_lr: exactly one must be above 0 (base_lr is"
+            f" multiplied by global batch / {cfg.lr_batch}), got {cfg.lr:g} and {cfg.base_lr:g}"
         )
+    if cfg.schedule == "step" and not cfg.drop_epochs:
+        raise UserError("config.optim.drop_epochs: schedule 'step' needs one epoch or more")
+    for epoch in cfg.drop_epochs:
+        _check_number("config.optim.drop_epochs", epoch, 0, math.inf, False)
     if cfg.warmup_steps and cfg.warmup_epochs:
         raise UserError(
             "config.optim.warmup_steps and config.optim.warmup_epochs: set one of them to 0, got "

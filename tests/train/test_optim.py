@@ -106,6 +106,26 @@ def test_schedule_and_scaling_rule():
     np.testing.assert_allclose(constant(np.array([1, 2, 99])), [5e-3, 1e-2, 1e-2], rtol=1e-6)
 
 
+def test_simmims_schedules():
+    """Rates per 512 images, both ends too; drops by epochs; a cosine that runs since step 0."""
+    cfg = {
+        "lr": 0.0,
+        "base_lr": 1e-4,
+        "lr_batch": 256,
+        "warmup_lr": 5e-7,
+        "min_lr": 1e-5,
+        "scale_ends": True,
+        "warmup_epochs": 1,
+    }
+    _, step = build_optimizer(config(**cfg, schedule="step", drop_epochs=(2, 3)), **RUN)
+    epochs = np.array([0, 0.2, 1, 1.8, 2, 2.8, 3, 4])
+    expected = np.array([1e-6, 1e-6 + 0.2 * 1.99e-4, 2e-4, 2e-4, 2e-5, 2e-5, 2e-6, 2e-6])
+    np.testing.assert_allclose(step(5 * epochs), expected, rtol=1e-5)
+    _, cosine = build_optimizer(config(**cfg, schedule="cosine_through"), **RUN)
+    expected = [1e-6, 2e-5 + 1.8e-4 * 0.5 * (1 + math.cos(math.pi / 4)), 1.1e-4, 2e-5]
+    np.testing.assert_allclose(cosine(np.array([0, 5, 10, 20])), expected, rtol=1e-5)
+
+
 def test_clipping_is_by_the_norm_of_all_trained_gradients():
     cfg = config(name="sgd", momentum=0.0, clip_norm=0.5, schedule="constant")
     params, _, (g,), _ = train(cfg, 1)
@@ -198,7 +218,11 @@ def test_unmatched_regex_is_reported_by_init():
     ("changes", "names"),
     [
         ({"name": "adam"}, ["optim.name", "adamw"]),
-        ({"schedule": "step"}, ["optim.schedule", "cosine"]),
+        ({"schedule": "steps"}, ["optim.schedule", "cosine"]),
+        ({"schedule": "step"}, ["optim.drop_epochs", "one epoch or more"]),
+        ({"schedule": "step", "drop_epochs": (-1,)}, ["optim.drop_epochs"]),
+        ({"warmup_lr": 0.1}, ["optim.warmup_lr", "above"]),
+        ({"lr_batch": 0}, ["optim.lr_batch"]),
         ({"lr": 0.0}, ["optim.lr", "optim.base_lr", "exactly one"]),
         ({"base_lr": 1e-3}, ["optim.lr", "optim.base_lr", "exactly one"]),
         ({"lr": "fast"}, ["optim.lr", "number"]),

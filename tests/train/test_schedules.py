@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from maskjax.errors import UserError
-from maskjax.train.schedules import scaled_lr, warmup_constant, warmup_cosine, warmup_linear
+from maskjax.train.schedules import (
+    scaled_lr,
+    warmup_constant,
+    warmup_cosine,
+    warmup_drops,
+    warmup_linear,
+)
 
 PEAK, FLOOR, WARMUP, EPOCHS = 2.4e-3, 1e-6, 5, 40
 
@@ -73,6 +79,31 @@ def test_linear_and_constant():
     np.testing.assert_allclose(constant(np.array([0, 1, 4, 10, 99])), [0, 0.25, 1, 1, 1])
 
 
+def test_a_warmup_from_above_zero():
+    for make in (warmup_cosine, warmup_linear, warmup_constant):
+        schedule = make(PEAK, total=EPOCHS, warmup=WARMUP, start=0.1 * PEAK)
+        expected = [0.1 * PEAK, 0.55 * PEAK, PEAK]
+        np.testing.assert_allclose(schedule(np.array([0, WARMUP / 2, WARMUP])), expected, rtol=1e-6)
+
+
+def test_a_cosine_under_the_warmup_is_the_one_without_warmup():
+    options = {"total": EPOCHS, "floor": FLOOR}
+    under = warmup_cosine(PEAK, warmup=WARMUP, restart=False, **options)
+    epochs = np.linspace(WARMUP, EPOCHS, 20)
+    np.testing.assert_array_equal(under(epochs), warmup_cosine(PEAK, **options)(epochs))
+    assert under(WARMUP - 1e-3) > under(WARMUP), "a small drop where the warm-up ends"
+
+
+@pytest.mark.parametrize("per", [1, 312.5, 625.25])
+def test_drops_come_at_their_milestones(per):
+    schedule = warmup_drops(1.0, milestones=(4, 8), factor=0.1, warmup=2, per=per)
+    at = np.array([1, 2, 4, 8, 100])
+    np.testing.assert_allclose(schedule(np.ceil(at * per)), [0.5, 1, 0.1, 0.01, 0.01], rtol=2e-3)
+    np.testing.assert_allclose(schedule(np.ceil(at * per) - 1)[2:4], [1, 0.1], rtol=1e-6)
+    inside = warmup_drops(1.0, milestones=(1,), factor=0.1, warmup=2, per=per)
+    np.testing.assert_allclose(inside(np.array([1.5, 2.0]) * per), [0.75, 0.1], rtol=1e-6)
+
+
 def test_a_run_that_ends_inside_its_warmup_only_warms_up():
     schedule = warmup_cosine(1.0, total=3, warmup=10)
     np.testing.assert_allclose(schedule(np.arange(4)), [0, 0.1, 0.2, 0.3], rtol=1e-6)
@@ -80,6 +111,7 @@ def test_a_run_that_ends_inside_its_warmup_only_warms_up():
 
 def test_scaling_rule():
     assert scaled_lr(1.5e-4, 4096) == pytest.approx(2.4e-3)
+    assert scaled_lr(1e-4, 2048, 512) == pytest.approx(4e-4)
 
 
 @pytest.mark.parametrize("bad", [{"total": 0}, {"total": 9, "warmup": -1}, {"total": 9, "per": 0}])
