@@ -90,7 +90,7 @@ class Experiment:
         Raises:
             UserError: unless the global batch divides over the mesh and the micro-batches.
         """
-        _check_batch(self.config, self.mesh)
+        _check_batch(self.config, self.mesh, self.method.together)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         config = self.config
         return make_train_step(
@@ -107,7 +107,7 @@ class Experiment:
         Raises:
             UserError: naming what does not fit.
         """
-        _check_batch(self.config, self.mesh)
+        _check_batch(self.config, self.mesh, self.method.together)
         batch = example_batch(self.config, self.config.data.global_batch)
         step = make_train_step(
             self.method,
@@ -231,12 +231,13 @@ def jitted_predict(parts: Experiment) -> dict[str, Callable]:
     return {name: on_mesh(fn) for name, fn in parts.method.predict.items()}
 
 
-def _check_batch(config: ConfigDict, mesh: Mesh):
-    shards = sharding.batch_shards(mesh) * max(1, config.train.accumulate)
+def _check_batch(config: ConfigDict, mesh: Mesh, together: int):
+    shards = sharding.batch_shards(mesh) * max(1, config.train.accumulate) * together
     if config.data.global_batch <= 0 or config.data.global_batch % shards:
+        groups = f" x the method's groups of {together}" if together > 1 else ""
         raise UserError(
             f"config.data.global_batch = {config.data.global_batch}: must be a positive multiple of"
-            f" {shards} = batch shards of the mesh x config.train.accumulate"
+            f" {shards} = batch shards of the mesh x config.train.accumulate{groups}"
         )
 
 

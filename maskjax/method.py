@@ -79,6 +79,7 @@ class Method:
         static: step -> hashable, on the host: values that change shapes (ratio ramps); one
             executable per value.
         coupled: the loss couples examples, so that micro-batches would change it.
+        together: so many consecutive examples form a group and must lie on one device.
         describe: facts that an exported file carries: "geometry" (what `interop.Geometry` takes),
             "grid" (rows, columns) of the patches, mask settings, normalisation.
         step_flops: matmul FLOPs of one training step per image, forward and backward; 0 = unknown.
@@ -93,6 +94,7 @@ class Method:
     layers: Callable[[str], int | tuple[int, ...] | None] = lambda path: None
     static: Callable[[int], Hashable] = lambda step: None
     coupled: bool = False
+    together: int = 1
     describe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     step_flops: float = 0.0
 

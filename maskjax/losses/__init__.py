@@ -1,7 +1,15 @@
 """Losses: (prediction, target, weight) -> values per token or example, and named loss terms."""
 
+from maskjax.losses.contrastive import supervised_contrastive
 from maskjax.losses.order import pairwise_order, standardized_error
 from maskjax.losses.pixel import squared_error
 from maskjax.losses.term import Term, total
 
-__all__ = ["Term", "pairwise_order", "squared_error", "standardized_error", "total"]
+__all__ = [
+    "Term",
+    "pairwise_order",
+    "squared_error",
+    "standardized_error",
+    "supervised_contrastive",
+    "total",
+]

@@ -66,6 +66,32 @@ def same_owner(owner: Array) -> Array:
     return owner[..., :, None] == owner[..., None, :]
 
 
+def keep_largest(scores: Array, num_keep: int, *, num_prefix: int = 0) -> Array:
+    """allow bool[..., Q, K]: the `num_keep` keys of the largest score of each query.
+
+    Homologous attention of MixedAE (Chen et al. 2023, section 3.2). Tokens in front (cls) are kept
+    by all, do not count, and attend to everything, which is our reading of the paper. Keys that
+    tie with the last one kept are kept too.
+
+    Args:
+        scores: real[..., Q, K]; with a prefix, queries and keys are the same tokens.
+        num_keep: K' in 1..K - num_prefix, static.
+        num_prefix: how many tokens stand in front.
+
+    Raises:
+        ValueError: if `num_keep` is outside its range.
+    """
+    num_keys = scores.shape[-1] - num_prefix
+    if not 1 <= num_keep <= num_keys:
+        raise ValueError(f"num_keep must lie in 1..{num_keys} (keys); got {num_keep}")
+    own = scores[..., num_prefix:]
+    last = jnp.sort(own, axis=-1)[..., num_keys - num_keep, None]
+    allow = jnp.pad(
+        own >= last, [(0, 0)] * (scores.ndim - 1) + [(num_prefix, 0)], constant_values=True
+    )
+    return allow.at[..., :num_prefix, :].set(True) if num_prefix else allow
+
+
 def soft_causal(num_tokens: int, softness: ArrayLike) -> Array:
     """gain float32[N, N]: 1 up to the own token, `softness` after it (iLLaMA, Wang et al. 2024).
 

@@ -12,7 +12,16 @@ from maskjax.nn.vit import Compute, Encoder, Size
 
 
 class Autoencoder(nn.Module):
-    """Encoder over visible patches and decoder over all (He et al. 2022, section 3)."""
+    """Encoder over visible patches and decoder over all (He et al. 2022, section 3).
+
+    Attributes:
+        encoder_size, decoder_size: width, depth, heads.
+        grid: (rows, columns) of patches.
+        patch_dim: P, values of a patch.
+        compute: dtype, scan, remat, attention.
+        eps: of every LayerNorm.
+        allow_in: encoder layers that an attention mask is for, for subclasses that have one.
+    """
 
     encoder_size: Size
     decoder_size: Size
@@ -20,10 +29,23 @@ class Autoencoder(nn.Module):
     patch_dim: int
     compute: Compute
     eps: float = 1e-6
+    allow_in: tuple[int, ...] | None = None
+
+    def fields(self) -> tuple:
+        """The values of the attributes, for subclasses that add some."""
+        return (
+            self.encoder_size,
+            self.decoder_size,
+            self.grid,
+            self.patch_dim,
+            self.compute,
+            self.eps,
+            self.allow_in,
+        )
 
     def setup(self):
         shared = (self.grid, self.patch_dim, self.compute)
-        self.encoder = Encoder(self.encoder_size, *shared, eps=self.eps)
+        self.encoder = Encoder(self.encoder_size, *shared, eps=self.eps, allow_in=self.allow_in)
         self.decoder = Decoder(self.decoder_size, *shared, eps=self.eps)
 
     def __call__(

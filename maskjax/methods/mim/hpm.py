@@ -204,7 +204,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     start, end = cfg.hard_share
     counts = guided.hard_counts(epochs, num_hidden, start=start, end=end)
     hpm = HPM(
-        Miner(*_fields(mae.model)),
+        Miner(*mae.model.fields()),
         mae.pixels,
         mae.num_visible,
         cfg.loss,
@@ -221,17 +221,6 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         layers=layer_ids(mae.model.encoder_size.depth),
         describe=masked_autoencoder.facts(cfg),
         step_flops=_step_flops(mae.model, mae.num_visible),
-    )
-
-
-def _fields(model: Autoencoder) -> tuple:
-    return (
-        model.encoder_size,
-        model.decoder_size,
-        model.grid,
-        model.patch_dim,
-        model.compute,
-        model.eps,
     )
 
 
