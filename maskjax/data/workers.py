@@ -91,13 +91,17 @@ def explain_death(error: Exception, notes: Notes) -> UserError | None:
     if match is None:
         return None
     code = int(match[1])
-    dead = [(pid, texts) for pid, texts in notes.read().items() if not _alive(pid)]
-    names = [repr(text) for _, texts in dead for text in texts]
+    names = [repr(text) for text in dead_notes(notes)]
     doing = f"while working on {', '.join(names)}" if names else "between two examples"
     return UserError(
         f"a data worker ended with exit code {code}{_HINTS.get(-code, '')} {doing}. The run can be"
         " resumed with the same command; config.data.workers=0 reads in threads instead"
     )
+
+
+def dead_notes(notes: Notes) -> list[str]:
+    """What processes that are no more were working on."""
+    return [text for pid, texts in notes.read().items() if not _alive(pid) for text in texts]
 
 
 def _alive(pid: int) -> bool:
