@@ -95,7 +95,7 @@ def train_transform(config: ConfigDict) -> Callable:
             interpolation=data.interpolation,
             resample=data.resample,
             reducing_gap=data.reducing_gap,
-            decoding=_decoding(config),
+            decoding=decoding(config),
             stages=_stages(config, tuple(round(255 * value) for value in mean)),
             erasing=_erasing(config, mean, std),
         )
@@ -129,7 +129,8 @@ def _erasing(config: ConfigDict, mean: tuple, std: tuple) -> RandomErasing | Non
         return RandomErasing(config.data.erase, mean, std) if config.data.erase else None
 
 
-def _decoding(config: ConfigDict) -> Decoding:
+def decoding(config: ConfigDict) -> Decoding:
+    """How encoded images are read, as `config.data` says; raises likewise."""
     with _naming("decoder, max_pixels"):
         return Decoding(config.data.decoder, config.data.max_pixels)
 
@@ -156,7 +157,7 @@ def eval_transform(config: ConfigDict) -> Callable:
         # What only OpenCV can do becomes the antialiased filter nearest to it.
         "box" if config.data.interpolation == "area" else config.data.interpolation,
         channels=config.model.channels,
-        decoding=_decoding(config),
+        decoding=decoding(config),
     )
 
 
@@ -166,7 +167,7 @@ def _photo(config: ConfigDict) -> Photo:
     mean = tuple(config.model.get("mean") or (0.5,) * channels)
     stages = _stages(config, tuple(round(255 * value) for value in mean))
     with _naming("interpolation, resample"):
-        return Photo(channels, data.interpolation, data.resample, _decoding(config), stages)
+        return Photo(channels, data.interpolation, data.resample, decoding(config), stages)
 
 
 def check_example(config: ConfigDict, source: sources.Source):

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from maskjax import build, data_parts
+from maskjax.data import workers
 from maskjax.data.source import Source
 from maskjax.data.train import TrainIterator, train_iterator
 from maskjax.evaluate.hosts import gather, total
@@ -227,9 +229,23 @@ class Session(contextlib.ExitStack):
             f"{config.method}: {params:,} parameters, {length.total_steps:,} steps of"
             f" {config.data.global_batch} images ({epochs:.1f} epochs), peak lr {peak:.3g},"
             f" {self.parts.method.step_flops / 1e9:.3g} GFLOP per image and step\n"
-            f"{facts['device']}",
+            f"{facts['device']}\n{self._input()}",
             flush=True,
         )
+
+    def _input(self) -> str:
+        """Says how the batches are made, and in how much memory."""
+        row = data_parts.example_batch(self.config, 1).values()
+        row_bytes = sum(math.prod(field.shape) * field.dtype.itemsize for field in row)
+        needed = self.batches.buffers.shared_bytes(row_bytes)
+        if (free := workers.free_shared_memory()) is not None and needed > free:
+            log.warning(
+                "data workers may need %.0f MB of shared memory, %.0f MB are free: start the"
+                " container with a larger --shm-size (or --ipc=host), or take fewer workers",
+                needed / 1e6,
+                free / 1e6,
+            )
+        return f"input: {self.batches.buffers.text(row_bytes)}"
 
     def _probe_steps(self) -> list[int]:
         return [round(self.total_steps * share / 100) for share in range(101)]

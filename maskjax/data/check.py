@@ -99,6 +99,15 @@ class Summary:
         return {"smallest": list(sizes[0]), "median": list(median), "largest": list(sizes[-1])}
 
 
+def describe(source: Source, first: Facts) -> list[str]:
+    """What can be said without reading more than one example."""
+    names = source.class_names
+    classes = "no class names" if names is None else f"{len(names)} classes: {_some(names)}"
+    about = f"  {first.id}: {first.format} {first.mode} {first.height} x {first.width}"
+    label = "" if first.label is None else f", label {first.label}"
+    return [f"{len(source):,} examples, {classes}", first.problem or f"{about}{label}"]
+
+
 def write_csv(rows: Iterable[Facts], file: TextIO) -> None:
     """One line an example, beginning with the names of the columns."""
     writer = csv.writer(file)
@@ -140,6 +149,10 @@ def _class_lines(classes: dict[str, int], limit: int) -> list[str]:
     if empty:
         text.append(f"  without examples: {', '.join(_cut(empty, limit, ''))}")
     return text
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(_cut(names, 5, ""))
 
 
 def _pairs(counts: dict[str, int], limit: int) -> str:

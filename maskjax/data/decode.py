@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from maskjax.errors import UserError
 
@@ -142,6 +142,10 @@ def _check_size(height: int, width: int, max_pixels: int):
 def _named(name: str, data: bytes) -> Iterator[None]:
     try:
         yield
+    except UnidentifiedImageError as error:  # Its own text names an object in memory.
+        raise UserError(
+            f"cannot decode image {name!r} ({len(data)} bytes): it is no image file"
+        ) from error
     except Exception as error:
         # Broken files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, ...
         raise UserError(f"cannot decode image {name!r} ({len(data)} bytes): {error}") from error

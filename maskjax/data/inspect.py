@@ -98,8 +98,9 @@ class Inspector:
         if isinstance(part, bytes):
             return self._file(part, name)
         if isinstance(part, np.ndarray):
-            height, width = part.shape[:2] if part.ndim in (2, 3) else (0, 0)
-            channels = part.shape[-1] if part.ndim == 3 else 1
+            if part.ndim not in (2, 3) or part.dtype != np.uint8:
+                return {"format": "array", "mode": f"{part.ndim} axes, {part.dtype}"}
+            height, width, channels = (*part.shape, 1)[:3]
             mode = f"{channels} x {part.dtype}"
             return {"format": "array", "mode": mode, "height": height, "width": width}
         if hasattr(part, "read") and hasattr(part, "count"):  # a video

@@ -61,14 +61,18 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Buffers:
-    """How much is read ahead, in chunks.
+    """How much is read ahead.
 
     Attributes:
-        threads: in this process, or in each worker.
-        made: finished or being made, of each pool of threads.
-        sent: waiting in the queue of each worker; 0 without workers.
+        plan: the rows of a chunk and of a batch.
+        workers: processes; 0 = threads of this one.
+        threads: in each of them.
+        made: chunks that are finished or being made, of each pool of threads.
+        sent: chunks waiting in the queue of each worker; 0 without workers.
     """
 
+    plan: Plan
+    workers: int
     threads: int
     made: int
     sent: int
@@ -79,14 +83,31 @@ class Buffers:
         threads = threads or default_threads(workers)
         two_batches = 2 * plan.chunks
         if not workers:
-            return cls(threads, max(2 * threads, two_batches), 0)
+            return cls(plan, 0, threads, max(2 * threads, two_batches), 0)
         made = 2 * threads
-        return cls(threads, made, max(1, -(-two_batches // workers) - made))
+        sent = max(1, -(-two_batches // workers) - made)
+        return cls(plan, workers, threads, made, sent)
 
-    def rows(self, plan: Plan) -> int:
+    @property
+    def rows(self) -> int:
         """The most rows that one worker (or this process, without workers) holds at a time."""
-        in_hand = 1 if self.sent else 0  # between its pool and its queue
-        return (self.made + self.sent + in_hand) * plan.chunk
+        in_hand = 1 if self.workers else 0  # between its pool and its queue
+        return (self.made + self.sent + in_hand) * self.plan.chunk
+
+    def text(self, row_bytes: int) -> str:
+        """What memory that takes at most, for people; ``row_bytes`` of one row, all fields."""
+        each, batch = (rows * row_bytes / 1e6 for rows in (self.rows, self.plan.rows))
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        if not self.workers:
+            return f"{threads}, {each:.3g} MB ahead, 3 batches of {batch:.3g} MB"
+        return (
+            f"{self.workers} worker{'s' * (self.workers != 1)} x {threads}, {each:.3g} MB ahead in"
+            f" each beside the interpreter's own 100 to 200 MB, 3 batches of {batch:.3g} MB"
+        )
+
+    def shared_bytes(self, row_bytes: int) -> int:
+        """The most that lies in shared memory (/dev/shm) at a time."""
+        return self.workers * (self.sent + 1) * self.plan.chunk * row_bytes
 
 
 class Chunks(grain.MapDataset):
@@ -114,34 +135,36 @@ class Chunks(grain.MapDataset):
         return chunk.stacked()
 
 
-def build(make: RowMaker, plan: Plan, *, workers: int, buffers: Buffers) -> grain.DatasetIterator:
+def build(make: RowMaker, buffers: Buffers) -> grain.DatasetIterator:
     """Chunks of this process's rows, in the order of the stream.
 
     Args:
         make: see ``Chunks``.
-        plan: see ``Plan``.
-        workers: processes; 0 = threads of this one.
         buffers: see ``Buffers``.
     """
     order = training_order(make.source, make.seed)
     options = grain.ReadOptions(buffers.threads, buffers.made)
-    chunks = Chunks(order, make, plan).to_iter_dataset(options)
-    if workers:
+    chunks = Chunks(order, make, buffers.plan).to_iter_dataset(options)
+    if buffers.workers:
         if not flags.FLAGS.is_parsed():
             # Grain reads absl flags when it starts workers; outside of app.run nobody parsed them.
             flags.FLAGS.mark_as_parsed()
         small = grain.experimental.DatasetOptions(min_shm_size=_MIN_SHARED_BYTES)
         chunks = grain.experimental.WithOptionsIterDataset(chunks, small)
         chunks = chunks.mp_prefetch(
-            grain.MultiprocessingOptions(workers, buffers.sent), worker_init_fn=shield
+            grain.MultiprocessingOptions(buffers.workers, buffers.sent), worker_init_fn=shield
         )
     return iter(chunks)
 
 
 def default_threads(workers: int) -> int:
     """Threads for each data process: they share the cores, and decoding gives up the GIL."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(16, (cores or 1) // max(1, workers)))
+    return max(1, min(16, num_cores() // max(1, workers)))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _images(positions: range, views: int) -> list[tuple[int, range]]:

@@ -16,7 +16,7 @@ from maskjax.data.workers import Notes, explain_death
 from maskjax.errors import UserError
 
 if TYPE_CHECKING:
-    from maskjax.data.pipeline import Buffers, Plan
+    from maskjax.data.pipeline import Buffers
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +96,9 @@ def train_iterator(
     make = RowMaker(source, transform, seed=seed, views=views, on_error=on_error, notes=notes)
     plan = pipeline.Plan(global_batch, process_index, process_count, start, views)
     buffers = pipeline.Buffers.of(plan, workers, threads)
-    chunks = pipeline.build(make, plan, workers=workers, buffers=buffers)
+    chunks = pipeline.build(make, buffers)
     tally = Tally(bad_share, "training examples", "config.data.bad_share")
-    return TrainIterator(chunks, plan, buffers, notes, tally, timeout)
+    return TrainIterator(chunks, buffers, notes, tally, timeout)
 
 
 class TrainIterator(Iterator[dict[str, np.ndarray]]):
@@ -112,17 +112,16 @@ class TrainIterator(Iterator[dict[str, np.ndarray]]):
     def __init__(
         self,
         chunks,
-        plan: "Plan",
         buffers: "Buffers",
         notes: Notes,
         tally: Tally,
         timeout: float,
     ):
-        self.plan, self.buffers, self.tally = plan, buffers, tally
-        self._position = plan.start
+        self.plan, self.buffers, self.tally = buffers.plan, buffers, tally
+        self._position = self.plan.start
         self._notes = notes
         stalled = functools.partial(_stalled, notes, timeout)
-        self._open = [chunks, Ahead(_batches(chunks, plan.rows), stalled, limit=timeout)]
+        self._open = [chunks, Ahead(_batches(chunks, self.plan.rows), stalled, limit=timeout)]
         # Also at exit: Grain's iterators complain when they outlive the modules they use.
         self._close = weakref.finalize(self, _close, self._open, notes)
 

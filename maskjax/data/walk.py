@@ -3,12 +3,13 @@
 import concurrent.futures
 import itertools
 import multiprocessing
+import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from maskjax.data.workers import Notes, dead_notes, shield
+from maskjax.data.workers import Notes, dead_notes, ignore
 from maskjax.errors import UserError
 
 T = TypeVar("T")
@@ -17,18 +18,18 @@ _CHUNK = 32
 _in_worker: dict[str, Callable] = {}
 
 
-def walk(look: Callable[[int], T], count: int, workers: int) -> Iterator[list[T]]:
-    """``look(n)`` for n in 0 .. count - 1, a chunk at a time.
+def walk(look: Callable[[int], T], numbers: Sequence[int], workers: int) -> Iterator[list[T]]:
+    """``look(n)`` for every number, a chunk at a time.
 
     Args:
         look: picklable if workers > 0.
-        count: how many.
+        numbers: of examples.
         workers: processes; 0 does it here.
 
     Raises:
         UserError: a process died; says which examples it was at.
     """
-    chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
+    chunks = (numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK))
     if not workers:
         yield from ([look(number) for number in chunk] for chunk in chunks)
         return
@@ -55,11 +56,11 @@ def walk(look: Callable[[int], T], count: int, workers: int) -> Iterator[list[T]
 
 
 def _start(look: Callable, notes: Notes):
-    shield(0, 1)
+    ignore(signal.SIGINT)  # Ctrl-C is for the parent; a broken pool ends the others by SIGTERM.
     _in_worker.update(look=look, note=notes.write)
 
 
-def _run(chunk: range) -> list:
+def _run(chunk: Sequence[int]) -> list:
     found = []
     for number in chunk:
         _in_worker["note"](f"example {number}")

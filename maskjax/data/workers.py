@@ -33,7 +33,12 @@ def shield(index: int, count: int) -> None:
     Args:
         index, count: which worker this is, of how many; unused.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ignore(signal.SIGINT, signal.SIGTERM)
+
+
+def ignore(*numbers: int) -> None:
+    """Makes a worker process ignore signals, and end with its parent."""
+    for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -99,8 +104,17 @@ def explain_death(error: Exception, notes: Notes) -> UserError | None:
     )
 
 
+def free_shared_memory() -> int | None:
+    """Bytes that are free where workers put their batches; None where there is no such place."""
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return None
+
+
 def dead_notes(notes: Notes) -> list[str]:
     """What processes that are no more were working on."""
+    multiprocessing.active_children()  # Takes note of those that have just ended.
     return [text for pid, texts in notes.read().items() if not _alive(pid) for text in texts]
 
 

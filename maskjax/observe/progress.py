@@ -85,6 +85,7 @@ class Progress:
         enabled: bool = True,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        what: str = "step",
     ):
         """Nothing is shown before the first `update`.
 
@@ -96,7 +97,9 @@ class Progress:
             enabled: False on every process but the first.
             stream: default standard output.
             clock: seconds.
+            what: is counted.
         """
+        self._what = what
         self._total, self._batch, self._per_epoch = total_steps, global_batch, steps_per_epoch
         self._enabled = enabled
         self._stream = stream or sys.stdout
@@ -123,7 +126,7 @@ class Progress:
                 self._show(step, fields)
             else:
                 share = f"({100 * step // self._total} %)"
-                head = f"step {step:,}/{self._total:,} {share}"
+                head = f"{self._what} {step:,}/{self._total:,} {share}"
                 print("  ".join([head, *fields]), file=self._stream, flush=True)
         return rate
 
