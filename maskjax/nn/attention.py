@@ -43,12 +43,19 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, *, allow: Allow | None = None, bias: Array | None = None
+        self,
+        x: Array,
+        *,
+        memory: tuple[Array, Array] | None = None,
+        allow: Allow | None = None,
+        bias: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D], and what it saw on the way.
 
         Args:
             x: tokens.
+            memory: what keys and values are projected from, [B, K, E] each: cross-attention;
+                None = x. The last N of the shapes below is then K.
             allow: bool, broadcastable to [B, heads, N, N], or a function of query and key that
                 gives it; True = attend.
             bias: float, broadcastable to [B, heads, N, N], added to the scaled scores.
@@ -65,12 +72,14 @@ class Attention(nn.Module):
         if dim % self.heads:
             raise ValueError(f"{self.heads} heads do not divide the width {dim}")
         shape = (self.heads, dim // self.heads)
-        init = xavier_uniform(dim, 3 * dim)
+        # Self-attention is one fused layer in the official codes, cross-attention three.
+        fan_out = dim if memory else 3 * dim
         seen = {}
-        for name in ("query", "key", "value"):
+        for name, source in zip(("query", "key", "value"), (x, *(memory or (x, x))), strict=True):
+            init = xavier_uniform(source.shape[-1], fan_out)
             use_bias = self.qkv_bias and (self.key_bias or name != "key")
             projection = Dense(shape, 1, use_bias, self.dtype, init, name=name)
-            seen[name] = projection(x).swapaxes(1, 2)
+            seen[name] = projection(source).swapaxes(1, 2)
         if callable(allow):
             allow = allow(*jax.lax.stop_gradient((seen["query"], seen["key"])))
         if self.implementation == "einsum":

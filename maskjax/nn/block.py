@@ -63,16 +63,17 @@ class Block(nn.Module):
             self.heads, dtype=self.dtype, implementation=self.implementation, name="attn"
         )
         branch, seen = attention(self._norm("norm1")(x), allow=allow)
-        x = x + _scaled(branch, branch_scale, 0)
+        x = x + scale_branch(branch, branch_scale, 0)
         mlp = Mlp(self.mlp_hidden, self.dtype, name="mlp")
-        x = x + _scaled(mlp(self._norm("norm2")(x)), branch_scale, 1)
+        x = x + scale_branch(mlp(self._norm("norm2")(x)), branch_scale, 1)
         return x, {**seen, "block": x}
 
     def _norm(self, name: str) -> LayerNorm:
         return LayerNorm(self.eps, self.dtype, name=name)
 
 
-def _scaled(branch: Array, scale: Array | None, index: int) -> Array:
+def scale_branch(branch: Array, scale: Array | None, index: int) -> Array:
+    """Branch [B, N, D] times scale[index] of each example; scale float32[2, B], None = 1."""
     if scale is None:
         return branch
     return branch * scale[index].astype(branch.dtype)[:, None, None]

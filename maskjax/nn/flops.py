@@ -19,3 +19,11 @@ def transformer(tokens: int, size: Size) -> int:
     attention = 2 * (2 * tokens * tokens * size.dim)  # scores, weighted values
     mlp = 2 * linear(tokens, size.dim, size.mlp_hidden)
     return size.depth * (projections + attention + mlp)
+
+
+def cross_transformer(tokens: int, keys: int, size: Size) -> int:
+    """All blocks of a transformer whose `tokens` tokens look at `keys` tokens of the same width."""
+    projections = linear(tokens + keys, size.dim, 2 * size.dim)  # query, out; key, value
+    attention = 2 * (2 * tokens * keys * size.dim)
+    mlp = 2 * linear(tokens, size.dim, size.mlp_hidden)
+    return size.depth * (projections + attention + mlp)

@@ -10,8 +10,10 @@ from typing import Self
 from maskjax.errors import UserError
 
 PREFIX = "geometry."
+# Position tables of `nn.position.sincos_2d` -> the axis in the first half of their channels.
+SINCOS = {"sincos": "column", "sincos_rows": "row"}
 CHOICES = {
-    "position": ("sincos", "learned", "sinusoid", "none"),
+    "position": ("sincos", "learned", "sinusoid", "none", "sincos_rows"),
     "pool": ("none", "cls", "gap"),
     "relative": ("none", "layer", "shared"),
     "qkv_bias": ("all", "query_value", "none"),
@@ -35,9 +37,9 @@ class Geometry:
         dim, depth, heads, mlp_hidden: Encoder width, number of blocks, attention heads, MLP width.
         decoder_dim: Decoder width; 0 means that there is no decoder.
         decoder_depth, decoder_heads, decoder_mlp_hidden: As above, for the decoder.
-        position: "sincos" (fixed table, no parameter), "learned" (encoder/pos_embed), "sinusoid"
-            (VideoMAE's fixed table over the flattened index) or "none". The decoder's table is
-            always the fixed 2-D one.
+        position: "sincos" (fixed table, no parameter), "sincos_rows" (the same with the row in
+            the first half: CAE), "learned" (encoder/pos_embed), "sinusoid" (VideoMAE's fixed table
+            over the flattened index) or "none". The decoder's table is always "sincos".
         cls: Whether the encoder has a class token.
         pool: What a classifier reads: "none" (no classifier), "cls" (class token after
             encoder/norm) or "gap" (mean of the patch tokens, then fc_norm; no encoder/norm).
@@ -228,7 +230,10 @@ def _rules(g: Geometry) -> tuple[tuple[bool, str], ...]:
             g.relative != "none" and (first or g.frames > 0),
             "relative bias tables are for images, with no token but cls in front.",
         ),
-        (g.position == "sincos" and (first or g.frames > 0), "position='sincos' is MAE's only."),
+        (
+            g.position in SINCOS and (first or g.frames > 0),
+            f"position={g.position!r} is for images, with no token but cls in front.",
+        ),
         (g.frames == 0 and g.tubelet != 1, "tubelet is set but frames=0."),
         (
             g.tubelet < 1 or g.frames % max(1, g.tubelet) > 0,
@@ -250,7 +255,7 @@ def _check_sizes(geometry: Geometry) -> None:
     if any(size < 1 or size % geometry.patch_size for size in geometry.image_size):
         size, patch = geometry.image_size, geometry.patch_size
         raise UserError(f"geometry: image_size={size} is no multiple of patch_size={patch}.")
-    _check_width("", geometry.dim, geometry.heads, geometry.position == "sincos")
+    _check_width("", geometry.dim, geometry.heads, geometry.position in SINCOS)
     if not geometry.has_decoder:
         return
     for name in ("decoder_depth", "decoder_heads", "decoder_mlp_hidden"):

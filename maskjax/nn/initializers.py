@@ -12,6 +12,11 @@ Initializer = Callable[..., Array]
 token = nn.initializers.normal(0.02)
 
 
+def truncated(std: float) -> Initializer:
+    """N(0, std^2) cut at one standard deviation, as BEiT's lineage has it."""
+    return nn.initializers.truncated_normal(std, lower=-1.0, upper=1.0)
+
+
 def xavier_uniform(fan_in: int, fan_out: int) -> Initializer:
     """U(-a, a), a = sqrt(6 / (fan_in + fan_out)), with the fans given, not read off the shape.
 

@@ -1,16 +1,18 @@
 """Position tables for any (rows, columns) grid, and their resampling to another grid."""
 
 import functools
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 Grid = tuple[int, int]
+Axis = Literal["column", "row"]
 
 
 @functools.lru_cache(maxsize=64)
-def sincos_2d(grid: Grid, dim: int, *, cls: bool = False) -> np.ndarray:
+def sincos_2d(grid: Grid, dim: int, *, cls: bool = False, first: Axis = "column") -> np.ndarray:
     """Fixed 2-D sine-cosine table of MAE: float32[N, D], or [N + 1, D] with a zero row for cls.
 
     The first D/2 channels encode the column, the last D/2 the row; each half is
@@ -21,6 +23,7 @@ def sincos_2d(grid: Grid, dim: int, *, cls: bool = False) -> np.ndarray:
         grid: (rows, columns) of the patch grid.
         dim: D, a multiple of 4.
         cls: puts a row of zeros in front.
+        first: what the first half encodes: "column" (MAE) or "row" (CAE, MultiMAE).
 
     Raises:
         ValueError: if D is not a multiple of 4.
@@ -28,8 +31,8 @@ def sincos_2d(grid: Grid, dim: int, *, cls: bool = False) -> np.ndarray:
     if dim % 4:
         raise ValueError(f"a 2-D sin-cos table needs a width divisible by 4, got {dim}")
     rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
-    halves = [_sincos_1d(columns.reshape(-1), dim // 2), _sincos_1d(rows.reshape(-1), dim // 2)]
-    table = np.concatenate(halves, axis=1)
+    axes = (rows, columns) if first == "row" else (columns, rows)
+    table = np.concatenate([_sincos_1d(axis.reshape(-1), dim // 2) for axis in axes], axis=1)
     if cls:
         table = np.concatenate([np.zeros((1, dim)), table])
     table = table.astype(np.float32)

@@ -24,7 +24,7 @@ class Stack:
     Scanned and unrolled, and under every `remat`, parameters and numbers are the same.
 
     Attributes:
-        block: an unbound linen module (x, branch_scale, allow) -> (x, {tap: activation}).
+        block: an unbound linen module (x, branch_scale, allow, *context) -> (x, {tap: activation}).
         depth: number of blocks.
         scan: True = one loop over the layers (TPU, GPU: short compile, small code); False =
             unrolled (CPU, where slicing stacked weights in a loop costs up to 2x).
@@ -43,12 +43,16 @@ class Stack:
     taps: tuple[str, ...] = TAPS
     allow_in: tuple[int, ...] | None = None
 
-    def init(self, key: Array, dim: int) -> dict:
-        """Parameters for tokens of width `dim`, each with a leading axis of size `depth`."""
+    def init(self, key: Array, dim: int, context: Sequence[Array] = ()) -> dict:
+        """Parameters for tokens of width `dim`, each with a leading axis of size `depth`.
+
+        `context` is an example of what a call gets, for two tokens of a batch of one.
+        """
         example = jnp.zeros((1, 2, dim), jnp.float32)
         keys = jax.random.split(key, self.depth)
         # A loop, not a vmap: the same numbers from a generator that compiles in half the time.
-        return jax.lax.map(lambda k: self.block.init(k, example)["params"], keys)
+        options = (None, None, *context)
+        return jax.lax.map(lambda k: self.block.init(k, example, *options)["params"], keys)
 
     def __call__(
         self,
@@ -58,6 +62,7 @@ class Stack:
         taps: Sequence[str] = (),
         drop_noise: Array | None = None,
         allow: Allow | None = None,
+        context: Sequence[Array] = (),
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and the activations that were asked for.
 
@@ -67,6 +72,7 @@ class Stack:
             taps: names of the block's taps, for all layers ([depth, ...]), or "name/i" for layer i.
             drop_noise: float32[B, depth, 2] in [0, 1), needed for drop-path; None = no dropping.
             allow: as of `Attention`, for every layer or those of `allow_in`.
+            context: further arguments of the block, the same for every layer: a memory to look at.
 
         Returns:
             Tokens and {tap: activation}.
@@ -81,18 +87,21 @@ class Stack:
             layers = (params, scales)
             if (start, stop) != (0, self.depth):
                 layers = jax.tree.map(lambda leaf: leaf[start:stop], layers)  # noqa: B023
-            x, seen = self._run(x, layers, names, allow if masked else None, stop - start)
+            options = (allow if masked else None, *context)
+            x, seen = self._run(x, layers, names, options, stop - start)
             parts.append(seen)
         seen = parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
         return x, {tap: _pick(seen, tap) for tap in taps}
 
-    def _run(self, x: Array, layers: tuple, names: Sequence[str], allow, depth: int) -> tuple:
-        """Consecutive layers that all get the same `allow`."""
+    def _run(
+        self, x: Array, layers: tuple, names: Sequence[str], options: tuple, depth: int
+    ) -> tuple:
+        """Consecutive layers that all get the same options (`allow` and the context)."""
 
         def body(x: Array, layer: tuple) -> tuple[Array, dict[str, Array]]:
             variables, scale = layer
             x = constrain_batch(x)
-            x, seen = self.block.apply({"params": variables}, x, scale, allow)
+            x, seen = self.block.apply({"params": variables}, x, scale, *options)
             return constrain_batch(x), {name: seen[name] for name in names}
 
         body = _rematerialised(body, self.remat, self.scan)

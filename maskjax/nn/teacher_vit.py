@@ -13,9 +13,10 @@ from jax import Array
 
 from maskjax.nn import initializers
 from maskjax.nn.dense import Dense
-from maskjax.nn.geometry import Geometry
+from maskjax.nn.geometry import SINCOS, Geometry
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d, sinusoid_1d
+from maskjax.nn.sharding import constrain_batch
 from maskjax.nn.stack import Stack
 from maskjax.nn.variant_block import Variant, VariantBlock, shared_table
 from maskjax.nn.vit import Compute
@@ -38,24 +39,33 @@ class VariantEncoder(nn.Module):
     Attributes:
         geometry: sizes and options.
         compute: dtype, scan, remat, attention.
+        drop_path: rate of the last block.
+        layer_scale: where the channel factors start, if the geometry has them.
+        token_init, patch_init: initial tokens and patch projection; None = Xavier-uniform.
     """
 
     geometry: Geometry
     compute: Compute = Compute()
+    drop_path: float = 0.0
+    layer_scale: float = 1.0
+    token_init: initializers.Initializer = initializers.token
+    patch_init: initializers.Initializer | None = None
 
     def setup(self):
         g, dtype = self.geometry, self.compute.dtype
-        self.patch_embed = Dense(g.dim, use_bias=g.patch_bias, dtype=dtype)
+        self.patch_embed = Dense(
+            g.dim, use_bias=g.patch_bias, dtype=dtype, kernel_init=self.patch_init
+        )
         names = ("cls_token", "dist_token", "mask_token")
         for name, there in zip(names, (g.cls, g.dist_token, g.mask_token), strict=True):
             if there:
-                setattr(self, name, self.param(name, initializers.token, (g.dim,)))
+                setattr(self, name, self.param(name, self.token_init, (g.dim,)))
         if g.registers:
             shape = (g.registers, g.dim)
-            self.register_tokens = self.param("register_tokens", initializers.token, shape)
+            self.register_tokens = self.param("register_tokens", self.token_init, shape)
         if g.position == "learned":
             shape = (g.prefix_rows + g.num_patches, g.dim)
-            self.pos_embed = self.param("pos_embed", initializers.token, shape)
+            self.pos_embed = self.param("pos_embed", self.token_init, shape)
         if g.pre_norm:
             self.pre_norm = LayerNorm(g.eps, dtype)
         self.blocks = self.param("blocks", self._init_blocks)
@@ -76,8 +86,9 @@ class VariantEncoder(nn.Module):
     def _stack(self, g: Geometry) -> Stack:
         compute = self.compute
         options = (g.eps, compute.dtype, compute.attention)
-        block = VariantBlock(g.heads, g.mlp_hidden, Variant.of(g), *options, parent=None)
-        return Stack(block, g.depth, compute.scan, compute.remat)
+        variant = Variant.of(g, self.layer_scale)
+        block = VariantBlock(g.heads, g.mlp_hidden, variant, *options, parent=None)
+        return Stack(block, g.depth, compute.scan, compute.remat, self.drop_path)
 
     def __call__(
         self,
@@ -86,6 +97,7 @@ class VariantEncoder(nn.Module):
         *,
         hidden: Array | None = None,
         taps: Sequence[str] = (),
+        drop_noise: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """Raw patches [B, K, P] -> tokens [B, E + K, D], E tokens in front, and {tap: activation}.
 
@@ -95,6 +107,7 @@ class VariantEncoder(nn.Module):
                 relative bias tables only None works.
             hidden: bool[B, K], True = the mask token stands in for this patch.
             taps: of the block stack (see `Stack`), or "input" for the tokens it gets.
+            drop_noise: float32[B, depth, 2] for drop-path; None = none.
 
         Raises:
             ValueError: for ids with relative bias, or hidden without a mask token.
@@ -108,13 +121,13 @@ class VariantEncoder(nn.Module):
         if g.relative == "shared":
             blocks = shared_table(blocks, self.relative, g.depth)
         inner = tuple(tap for tap in taps if tap != "input")
-        x, seen = self._stack(g)(blocks, x, taps=inner)
+        x, seen = self._stack(g)(blocks, x, taps=inner, drop_noise=drop_noise)
         if "input" in taps:
             seen["input"] = inputs
-        return self.norm(x) if g.has_norm else x, seen
+        return constrain_batch(self.norm(x) if g.has_norm else x), seen
 
     def _embed(self, patches: Array, hidden: Array | None) -> Array:
-        x = self.patch_embed(patches)
+        x = constrain_batch(self.patch_embed(patches))
         if hidden is None:
             return x
         if not self.geometry.mask_token:
@@ -135,16 +148,17 @@ class VariantEncoder(nn.Module):
             rows = rows + table[: g.prefix_rows]
         if g.registers:
             rows = jnp.concatenate([rows, self.register_tokens.astype(x.dtype)])
-        rows = jnp.broadcast_to(rows, (x.shape[0], *rows.shape))
-        return jnp.concatenate([rows, x], axis=1)
+        rows = constrain_batch(jnp.broadcast_to(rows, (x.shape[0], *rows.shape)))
+        return constrain_batch(jnp.concatenate([rows, x], axis=1))
 
     def _table(self) -> Array:
         """[prefix rows + N, D]."""
         g = self.geometry
         if g.position == "learned":
             return self.pos_embed
-        if g.position == "sincos":
-            return jnp.asarray(sincos_2d(g.grid, g.dim, cls=g.prefix_rows > 0))
+        if g.position in SINCOS:
+            first = SINCOS[g.position]
+            return jnp.asarray(sincos_2d(g.grid, g.dim, cls=g.prefix_rows > 0, first=first))
         if g.position == "sinusoid":
             cells = sinusoid_1d(g.num_patches, g.dim)
             return jnp.pad(jnp.asarray(cells), ((g.prefix_rows, 0), (0, 0)))

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from maskjax.nn.attention import Allow, Attention, Implementation
+from maskjax.nn.block import scale_branch
 from maskjax.nn.dense import Dense
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.norm import LayerNorm
@@ -36,11 +37,11 @@ class Variant:
     cls: bool = True
 
     @classmethod
-    def of(cls, geometry: Geometry) -> "Variant":
-        """The options of a geometry; layer scale starts at 1, as for weights that are loaded."""
+    def of(cls, geometry: Geometry, layer_scale: float = 1.0) -> "Variant":
+        """The options of a geometry; its layer scale, if any, starts at `layer_scale`."""
         return cls(
             geometry.qkv_bias,
-            1.0 if geometry.layer_scale else 0.0,
+            layer_scale if geometry.layer_scale else 0.0,
             geometry.activation,
             geometry.mlp,
             () if geometry.relative == "none" else geometry.grid,
@@ -124,10 +125,10 @@ class VariantBlock(nn.Module):
         )
         norm = LayerNorm(self.eps, self.dtype, name="norm1")(x)
         branch, seen = attention(norm, allow=allow, bias=self._bias())
-        x = x + self._scaled(branch, branch_scale, 0)
+        x = x + layer_scaled(branch, self.variant.layer_scale, branch_scale, 0)
         norm = LayerNorm(self.eps, self.dtype, name="norm2")(x)
         branch = VariantMlp(self.mlp_hidden, self.variant, self.dtype, name="mlp")(norm)
-        x = x + self._scaled(branch, branch_scale, 1)
+        x = x + layer_scaled(branch, self.variant.layer_scale, branch_scale, 1)
         return x, {**seen, "block": x}
 
     def _bias(self) -> Array | None:
@@ -139,12 +140,18 @@ class VariantBlock(nn.Module):
         table = self.param("relative", nn.initializers.zeros, (num, self.heads))
         return relative_bias(table, variant.relative, cls=variant.cls)
 
-    def _scaled(self, branch: Array, scale: Array | None, index: int) -> Array:
-        if self.variant.layer_scale:
-            branch = LayerScale(self.variant.layer_scale, name=f"ls{index + 1}")(branch)
-        if scale is None:
-            return branch
-        return branch * scale[index].astype(branch.dtype)[:, None, None]
+
+def layer_scaled(branch: Array, initial: float, scale: Array | None, index: int) -> Array:
+    """A branch times its channel factors (layer "ls1" or "ls2" of the module that calls) and scale.
+
+    Args:
+        branch: [B, N, D].
+        initial: where the factors start; 0 = there are none.
+        scale, index: as of `scale_branch`.
+    """
+    if initial:
+        branch = LayerScale(initial, name=f"ls{index + 1}")(branch)
+    return scale_branch(branch, scale, index)
 
 
 def shared_table(params: dict, table: Array, depth: int) -> dict:

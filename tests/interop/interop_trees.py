@@ -147,7 +147,7 @@ VALUES = {
     "clip": CLIP,
     "hf_clip": CLIP,
     "beit": BEIT,
-    "pretraining": {**BEIT, "pool": ("none",)},
+    "pretraining": {**BEIT, "pool": ("none",), "position": ("none", "learned", "sincos_rows")},
     "hf_beit": BEIT,
     "hf_videomae": VIDEO,
 }

@@ -10,16 +10,17 @@ from maskjax.nn.position import resize_table, sincos_2d
 
 
 @pytest.mark.parametrize("grid", [(3, 5), (5, 3), (1, 4), (4, 4)])
-def test_the_formula_of_the_sheet(grid):
+@pytest.mark.parametrize("first", ["column", "row"])
+def test_the_formula_of_the_sheet(grid, first):
     dim = 24
-    table = sincos_2d(grid, dim)
+    table = sincos_2d(grid, dim, first=first)
     assert table.shape == (grid[0] * grid[1], dim)
     assert table.dtype == np.float32
     quarter = dim // 4
     for row in range(grid[0]):
         for column in range(grid[1]):
             expected = []
-            for position in (column, row):  # first half: the column
+            for position in (column, row) if first == "column" else (row, column):
                 angles = [position * 10000 ** (-k / quarter) for k in range(quarter)]
                 expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
             np.testing.assert_array_equal(

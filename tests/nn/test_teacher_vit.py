@@ -42,6 +42,7 @@ CASES = {
         "qkv_bias": "query_value",
         "mask_token": True,
     },
+    "cae": {"position": "sincos_rows", "qkv_bias": "query_value", "layer_scale": True},
     "beit": {"position": "none", "relative": "layer", "pool": "gap", "num_classes": 3},
     "videomae": {"position": "sinusoid", "cls": False, "frames": 4, "tubelet": 2},
     "deit": {"position": "learned", "dist_token": True, "pool": "cls", "num_classes": 2},

@@ -22,7 +22,7 @@ from maskjax.interop.transforms import (
     Transform,
     patch_conv,
 )
-from maskjax.nn.geometry import Geometry
+from maskjax.nn.geometry import SINCOS, Geometry
 
 BIASED = {"all": (0, 1, 2), "query_value": (0, 2), "none": ()}
 QKV = ("query", "key", "value")
@@ -217,7 +217,8 @@ def position(theirs: str, geometry: Geometry, transform: Transform = TABLE) -> L
     if g.position == "learned":
         resize = None if g.frames else Resize("table", g.grid, g.prefix_rows)
         return (Rule("encoder/pos_embed", theirs, transform, resize),)
-    return (sincos(theirs, g.grid, g.dim, g.cls),) if g.position == "sincos" else ()
+    first = SINCOS.get(g.position)
+    return (sincos(theirs, g.grid, g.dim, g.cls, first),) if first else ()
 
 
 def relative(ours: str, theirs: str, geometry: Geometry) -> Rule:
@@ -225,15 +226,17 @@ def relative(ours: str, theirs: str, geometry: Geometry) -> Rule:
     return Rule(ours, theirs, IDENTITY, Resize("relative", geometry.grid, 3 * geometry.cls))
 
 
-def sincos(theirs: str, grid: tuple[int, int], dim: int, cls: bool) -> Constant:
+def sincos(
+    theirs: str, grid: tuple[int, int], dim: int, cls: bool, first: str = "column"
+) -> Constant:
     """A fixed 2-D sin-cos table (1, N, D), with a row of zeros in front when ``cls``."""
-    return Constant(theirs, partial(_sincos, dim=dim, cls=cls), grid)
+    return Constant(theirs, partial(_sincos, dim=dim, cls=cls, first=first), grid)
 
 
-def _sincos(grid: tuple[int, int], dim: int, cls: bool) -> np.ndarray:
+def _sincos(grid: tuple[int, int], dim: int, cls: bool, first: str) -> np.ndarray:
     from maskjax.nn.position import sincos_2d  # nn may load flax, which a table of names must not
 
-    return sincos_2d(grid, dim, cls=cls)
+    return sincos_2d(grid, dim, cls=cls, first=first)
 
 
 def head(geometry: Geometry, theirs: str) -> Layout:

@@ -1,0 +1,21 @@
+"""Losses of predicted tokens: logits over a vocabulary against ids."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def cross_entropy(logits: Array, ids: Array) -> Array:
+    """-log softmax(logits)[id], float32[...].
+
+    The logit of the id is read by comparison, not by index: its gradient has no scatter.
+
+    Args:
+        logits: float[..., V].
+        ids: int[...], in 0 .. V - 1.
+    """
+    chex.assert_equal_shape_prefix((logits, ids), ids.ndim)
+    logits = logits.astype(jnp.float32)
+    chosen = jnp.arange(logits.shape[-1]) == ids[..., None]
+    return jax.nn.logsumexp(logits, axis=-1) - jnp.where(chosen, logits, 0).sum(-1)
