@@ -31,9 +31,12 @@ demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5
 test: venv  ## All tests that need no torch
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-torch: venv  ## Adds PyTorch and transformers to .venv, then runs the live parity tests
+# torchvision and timm without their dependencies: torch is there, of whichever build, and the rest
+# comes with transformers (tests/parity/conftest.py).
+test-torch: venv  ## Adds PyTorch, timm and transformers to .venv, then runs the live parity tests
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 'transformers>=5.0'
-	$(BIN)/python -m pytest tests/parity
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 timm==1.0.31
+	$(BIN)/python -m pytest tests/parity tests/interop/test_interop_files.py tests/nn/test_position.py
 
 lint: venv  ## ruff and the import floors
 	$(BIN)/ruff check .

@@ -89,7 +89,7 @@ def check_export(
         return ParityReport(reread, (), str(error))
     ours = own_activations(again, report.geometry, images)
     library = "timm" if report.layout in ("mae", "classify", "timm") else "transformers"
-    rows = tuple(_row(name, ours[name], theirs[name]) for name in ours if name in theirs)
+    rows = tuple(_row(name, ours.get(name), theirs[name]) for name in theirs)
     return ParityReport(reread, rows, library)
 
 
@@ -99,9 +99,9 @@ def _batch(geometry: Geometry) -> np.ndarray:
     return np.random.default_rng(SEED).normal(size=shape).astype(np.float32)
 
 
-def _row(name: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
-    if ours.shape != theirs.shape:
-        return Row(f"{name} {ours.shape} {theirs.shape}", float("inf"), 0.0)
+def _row(name: str, ours: np.ndarray | None, theirs: np.ndarray) -> Row:
+    if ours is None or ours.shape != theirs.shape:
+        return Row(f"{name} {getattr(ours, 'shape', '')} {theirs.shape}", float("inf"), 0.0)
     error = np.abs(ours - theirs).max()
     return Row(name, float(error), float(max(theirs.std(), np.abs(theirs).max())))
 
@@ -124,12 +124,11 @@ def own_activations(params: Mapping[str, Any], g: Geometry, images: np.ndarray) 
     apply = lambda tree, x: TeacherViT(g).apply({"params": tree}, x, taps=("block",))  # noqa: E731
     out, seen = jax.jit(apply)(encoder, patches)
     found = {f"block {i}": block for i, block in enumerate(seen["block"])}
-    if g.has_norm and not g.registers and not g.dist_token:
-        first = [out["cls"][:, None]] if g.cls else []
-        found["latent"] = jnp.concatenate([*first, out["tokens"]], 1)
-    found |= {name: out[name] for name in ("logits", "projection") if name in out}
+    names = ("cls", "tokens", "logits", "projection")
+    found |= {name: out[name] for name in names if name in out}
     if g.has_decoder and g.cls:
-        found |= _decoder(params["decoder"], g, found["latent"])
+        latent = jnp.concatenate([out["cls"][:, None], out["tokens"]], 1)
+        found |= _decoder(params["decoder"], g, latent)
     return {name: np.asarray(value) for name, value in found.items()}
 
 

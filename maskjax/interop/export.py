@@ -220,6 +220,11 @@ def _notes(layout: str, geometry: Geometry) -> tuple[str, ...]:
             "the official MAE code has one mlp_ratio; this model's decoder has its own",
         ),
         (
+            layout == "hf",
+            "transformers' ViTMAE masks in every forward pass, also in evaluation; for features "
+            "set config.mask_ratio = 0, or export with format hf_vit",
+        ),
+        (
             layout in ("timm", "hf_vit") and geometry.position == "sincos",
             f"{'timm' if layout == 'timm' else owner} trains the position table; here it holds the "
             "fixed sin-cos table",

@@ -126,14 +126,15 @@ def _beit(config: Config) -> dict[str, Any]:
 
 def _videomae(config: Config) -> dict[str, Any]:
     pooled = config.get("use_mean_pooling", True)
+    head = _head(config, "gap", "ForVideoClassification") if pooled else {}
     return {
         "position": "sinusoid",
         "cls": False,
         "frames": config.get("num_frames", 16),
         "tubelet": config.get("tubelet_size", 2),
         "qkv_bias": "query_value" if config.get("qv_bias", True) else "none",
-        "final_norm": not pooled,
-        **(_head(config, "gap", "ForVideoClassification") if pooled else {}),
+        "final_norm": not pooled or bool(head),  # pooling brings a norm of its own
+        **head,
     }
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from maskjax.errors import UserError
 
 # Training scripts wrap the state dict: official MAE files are {"model": ...}.
-WRAPPERS = ("model", "state_dict")
+WRAPPERS = ("model", "state_dict", "module")
 
 
 def read_pickle(path: Path) -> dict[str, np.ndarray]:
     """Read a state dict from .pth, .pt or .bin with ``torch.load(weights_only=True)``.
 
-    A state dict under the key "model" or "state_dict" is unwrapped; what lies beside it (optimizer
-    state, epoch, arguments) is left out.
+    A state dict under the key "model", "state_dict" or "module" is unwrapped; what lies beside it
+    (optimizer state, epoch, arguments) is left out.
 
     Raises:
         UserError: torch is not installed, the file is damaged or holds more than plain data, or it
@@ -37,6 +37,11 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling and zip errors of many types
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript program, as OpenAI's CLIP files are, not plain weights; "
+                "save its state dict: torch.save(torch.jit.load(FILE).state_dict(), OUT)."
+            ) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{path} cannot be read as plain weights: {reason} It is damaged, or it holds Python "

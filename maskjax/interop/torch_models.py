@@ -29,8 +29,8 @@ def activations(
         images: float32[B, (T,) C, H, W], standardised.
 
     Returns:
-        {"block 0": [B, E + N, D], ..., "tokens" | "latent": after the final norm, "logits" |
-        "projection", "decoder block 0" ..., "prediction"}, what the library shows of these.
+        {"block 0": [B, E + N, D], ..., "cls" and "tokens" after the final norm, "logits",
+        "projection", "decoder block 0", ..., "prediction"}, what the library shows of these.
 
     Raises:
         UnavailableError: A library is missing, or there is no library for this layout.
@@ -66,10 +66,8 @@ def _timm(layout: str, geometry: Geometry, path: Path, settings: dict, images: A
         state = {key: tensor for key, tensor in state.items() if key in model.state_dict()}
     model.load_state_dict(state)
     seen, last = _blocks(model.blocks, "block", lambda: model.forward_features(images))
-    out = {"latent": last}
-    if geometry.num_classes:
-        out["logits"] = model(images)
-    return _numpy({**seen, **out})
+    out = {"logits": model(images)} if geometry.num_classes else {}
+    return _numpy({**seen, **_split(last, geometry), **out})
 
 
 def _transformers(
@@ -85,8 +83,8 @@ def _transformers(
     found = {f"block {i}": x for i, x in hidden.items()}
     names = {"logits": "logits", "image_embeds": "projection"}
     found |= {names[key]: out[key] for key in names if out.get(key) is not None}
-    if geometry.has_norm and layout != "hf_clip" and "last_hidden_state" in out:
-        found["latent"] = out.last_hidden_state
+    if layout != "hf_clip" and "last_hidden_state" in out:  # CLIP norms its class token only
+        found |= _split(out.last_hidden_state, geometry)
     return _numpy(found)
 
 
@@ -114,13 +112,19 @@ def _mae(model: Any, geometry: Geometry, images: Any) -> dict[str, Any]:
     noise = torch.arange(float(geometry.num_patches))[None].repeat(len(images), 1)
     out = encoder(images, noise=noise, output_hidden_states=True)
     found = {f"block {i}": x for i, x in enumerate(out.hidden_states[1:])}
-    found["latent"] = out.last_hidden_state
+    found |= _split(out.last_hidden_state, geometry)
     if not geometry.has_decoder:
         return found
     blocks = model.decoder.decoder_layers
     decode = lambda: model.decoder(out.last_hidden_state, out.ids_restore)  # noqa: E731
     seen, decoded = _blocks(blocks, "decoder block", decode)
     return {**found, **seen, "prediction": decoded.logits}
+
+
+def _split(last: Any, geometry: Geometry) -> dict[str, Any]:
+    """Class and patch tokens of [B, E + N, D]; distillation and register tokens are left out."""
+    found = {"cls": last[:, 0]} if geometry.cls else {}
+    return {**found, "tokens": last[:, geometry.prefix_tokens :]}
 
 
 def _blocks(modules: Any, name: str, run: Any) -> tuple[dict[str, Any], Any]:

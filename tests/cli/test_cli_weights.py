@@ -16,7 +16,7 @@ from maskjax import build
 from maskjax.cli import run_arguments
 from maskjax.config import load_config
 from maskjax.errors import UserError
-from maskjax.interop import Geometry, export_weights, files, layouts
+from maskjax.interop import Geometry, check, export_weights, files, layouts
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_tree
 from maskjax.saved import open_run
@@ -67,6 +67,13 @@ def test_features_are_the_same_from_every_export(trained, form, name, tmp_path, 
     assert_equal(features, expected)
     assert metadata["mean"] == tuple(facts["mean"])
     assert metadata["geometry"].dim == 32
+
+
+def test_a_difference_is_an_exit_code(trained, tmp_path, capsys, monkeypatch):
+    wrong = check.ParityReport((), (check.Row("block 1", 0.5, 1.0),), "timm")
+    monkeypatch.setattr(check, "check_export", lambda *given: wrong)
+    assert export(trained, "timm", tmp_path / "w.npz", "--check") == 1
+    assert "block 1  5.0e-01  of 1  DIFFERS" in capsys.readouterr().out
 
 
 def test_a_run_of_eight_devices_is_exported_on_one(trained, tmp_path):

@@ -112,7 +112,7 @@ def test_pth_without_torch_says_what_to_do(tmp_path, monkeypatch):
     assert "convert the file to safetensors" in message
 
 
-@pytest.mark.parametrize("wrap", [None, "model", "state_dict"])
+@pytest.mark.parametrize("wrap", [None, "model", "state_dict", "module"])
 def test_pth(tmp_path, wrap):
     torch = pytest.importorskip("torch")
     import argparse
@@ -125,6 +125,13 @@ def test_pth(tmp_path, wrap):
     assert metadata == {} and arrays.keys() == state.keys()
     np.testing.assert_array_equal(arrays["a"], np.arange(6.0).reshape(2, 3).T)
     assert arrays["b"].dtype == ml_dtypes.bfloat16
+
+
+def test_a_torchscript_program_is_no_weights_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "clip.pt"
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(path)
+    assert "is a TorchScript program, as OpenAI's CLIP files are" in read_error(path)
 
 
 class Code:
