@@ -49,7 +49,11 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, branch_scale: Array | None = None, allow: Allow | None = None
+        self,
+        x: Array,
+        branch_scale: Array | None = None,
+        allow: Allow | None = None,
+        bias: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and {tap: activation}.
 
@@ -57,12 +61,12 @@ class Block(nn.Module):
             x: tokens.
             branch_scale: float32[2, B], what each example's two branches are multiplied by
                 (drop-path: 0 or 1 / keep); None = 1.
-            allow: as of `Attention`.
+            allow, bias: as of `Attention`.
         """
         attention = Attention(
             self.heads, dtype=self.dtype, implementation=self.implementation, name="attn"
         )
-        branch, seen = attention(self._norm("norm1")(x), allow=allow)
+        branch, seen = attention(self._norm("norm1")(x), allow=allow, bias=bias)
         x = x + scale_branch(branch, branch_scale, 0)
         mlp = Mlp(self.mlp_hidden, self.dtype, name="mlp")
         x = x + scale_branch(mlp(self._norm("norm2")(x)), branch_scale, 1)

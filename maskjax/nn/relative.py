@@ -29,8 +29,32 @@ def relative_index(grid: Grid, *, cls: bool = False) -> np.ndarray:
 
 
 def relative_bias(table: Array, grid: Grid, *, cls: bool = False) -> Array:
-    """Table [T, H] -> bias [H, N, N] of the attention scores."""
-    return jnp.moveaxis(table[relative_index(grid, cls=cls)], -1, 0)
+    """Table [T, H] -> bias float32[H, N, N] of the attention scores: rows `relative_index`.
+
+    By products with constant matrices of zeros and ones, which are exact: the gradient of a lookup
+    would be a scatter.
+    """
+    (rows, columns), heads = grid, table.shape[-1]
+    high, wide = 2 * rows - 1, 2 * columns - 1
+    exact = {"precision": "highest", "preferred_element_type": jnp.float32}
+    cells = table[: high * wide].reshape(high, wide, heads)
+    cells = jnp.einsum("abh,rsa->hrsb", cells, _is_offset(rows), **exact)
+    bias = jnp.einsum("hrsb,cdb->hrcsd", cells, _is_offset(columns), **exact)
+    num = rows * columns
+    bias = bias.reshape(heads, num, num)
+    if not cls:
+        return bias
+    from_cls, to_cls, own = (table[high * wide + i][:, None, None] for i in range(3))
+    first = jnp.concatenate([own, jnp.broadcast_to(from_cls, (heads, 1, num))], 2)
+    rest = jnp.concatenate([jnp.broadcast_to(to_cls, (heads, num, 1)), bias], 2)
+    return jnp.concatenate([first, rest], 1)
+
+
+@functools.lru_cache(maxsize=16)
+def _is_offset(size: int) -> np.ndarray:
+    """float32[size, size, 2 size - 1]: 1 where the last index is query - key + size - 1."""
+    offset = np.subtract.outer(np.arange(size), np.arange(size)) + size - 1
+    return np.eye(2 * size - 1, dtype=np.float32)[offset]
 
 
 def resize_relative(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
@@ -61,8 +85,8 @@ def resize_relative(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     if min(old) < 2:
         raise ValueError(f"a table of a grid {old} has no offsets to interpolate between")
     cells = np.asarray(table[: high * wide], np.float64).reshape(high, wide, -1)
-    rows, columns = _source_offsets(high, tall), _source_offsets(wide, broad)
-    at = _whole_offsets(tall), _whole_offsets(broad)
+    rows, columns = source_offsets(high, tall), source_offsets(wide, broad)
+    at = whole_offsets(tall), whole_offsets(broad)
     order = min(3, high - 1), min(3, wide - 1)
     planes = [
         RectBivariateSpline(rows, columns, cells[..., h], kx=order[0], ky=order[1], s=0)(*at)
@@ -72,14 +96,15 @@ def resize_relative(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     return np.concatenate([resized, table[high * wide :]])
 
 
-def _whole_offsets(size: int) -> np.ndarray:
+def whole_offsets(size: int) -> np.ndarray:
+    """The offsets along one side of a table of `size` rows or columns: float64[size]."""
     return np.arange(size, dtype=np.float64) - size // 2
 
 
-def _source_offsets(source: int, target: int) -> np.ndarray:
+def source_offsets(source: int, target: int) -> np.ndarray:
     """Where the offsets of the old table lie among those of the new one: float[source]."""
     if source == target:
-        return _whole_offsets(source)
+        return whole_offsets(source)
     half, low, high = source // 2, 1.01, 1.5
     while high - low > 1e-6:  # the published bisection, its bounds and its precision
         ratio = (low + high) / 2

@@ -1,7 +1,8 @@
 """A stack of equal blocks with one set of stacked parameters, scanned or unrolled."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -15,6 +16,8 @@ from maskjax.nn.sharding import constrain_batch
 
 Remat = Literal["none", "dots", "full"]
 TAPS = ("block", "query", "key", "value", "attention")
+# What is added to the scores: one array for all layers, or a function of a layer's number int32[].
+Bias = Array | Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,35 +27,45 @@ class Stack:
     Scanned and unrolled, and under every `remat`, parameters and numbers are the same.
 
     Attributes:
-        block: an unbound linen module (x, branch_scale, allow, *context) -> (x, {tap: activation}).
+        block: an unbound linen module (x, branch_scale, allow, *context) -> (x, {tap: activation}),
+            with a keyword `bias` where calls have one; or several that take turns and have the same
+            parameters (Swin: every other layer shifts its windows), made by the first of them.
         depth: number of blocks.
         scan: True = one loop over the layers (TPU, GPU: short compile, small code); False =
             unrolled (CPU, where slicing stacked weights in a loop costs up to 2x).
         remat: what the backward pass recomputes: "none", "dots" (all but matmul results),
             "full" (the whole block).
-        drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016).
+        drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016), or
+            (rate of the first block, rate of the last).
         taps: names of the activations that the block gives.
         allow_in: layers that the `allow` of a call is for; None = all.
+        init_tokens: length of the example that the first values are made with.
     """
 
-    block: nn.Module
+    block: nn.Module | tuple[nn.Module, ...]
     depth: int
     scan: bool = True
     remat: Remat = "none"
-    drop_path: float = 0.0
+    drop_path: float | tuple[float, float] = 0.0
     taps: tuple[str, ...] = TAPS
     allow_in: tuple[int, ...] | None = None
+    init_tokens: int = 2
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The blocks that take turns, most often one."""
+        return self.block if isinstance(self.block, tuple) else (self.block,)
 
     def init(self, key: Array, dim: int, context: Sequence[Array] = ()) -> dict:
         """Parameters for tokens of width `dim`, each with a leading axis of size `depth`.
 
-        `context` is an example of what a call gets, for two tokens of a batch of one.
+        `context` is an example of what a call gets, for the example's tokens, a batch of one.
         """
-        example = jnp.zeros((1, 2, dim), jnp.float32)
+        example = jnp.zeros((1, self.init_tokens, dim), jnp.float32)
         keys = jax.random.split(key, self.depth)
         # A loop, not a vmap: the same numbers from a generator that compiles in half the time.
         options = (None, None, *context)
-        return jax.lax.map(lambda k: self.block.init(k, example, *options)["params"], keys)
+        return jax.lax.map(lambda k: self.blocks[0].init(k, example, *options)["params"], keys)
 
     def __call__(
         self,
@@ -63,6 +76,7 @@ class Stack:
         drop_noise: Array | None = None,
         allow: Allow | None = None,
         context: Sequence[Array] = (),
+        bias: Bias | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and the activations that were asked for.
 
@@ -73,6 +87,8 @@ class Stack:
             drop_noise: float32[B, depth, 2] in [0, 1), needed for drop-path; None = no dropping.
             allow: as of `Attention`, for every layer or those of `allow_in`.
             context: further arguments of the block, the same for every layer: a memory to look at.
+            bias: as of `Attention`, for every layer alike, or a function of the layer's number that
+                gives one: nothing of the size [depth, ...] has to exist.
 
         Returns:
             Tokens and {tap: activation}.
@@ -82,30 +98,32 @@ class Stack:
         """
         names = _tap_names(taps, self.taps, self.depth)
         scales = None if drop_noise is None else self._branch_scales(drop_noise)
+        numbers = jnp.arange(self.depth) if callable(bias) else None
         parts = []
         for start, stop, masked in self._runs(allow is not None):
-            layers = (params, scales)
+            layers = (params, scales, numbers)
             if (start, stop) != (0, self.depth):
                 layers = jax.tree.map(lambda leaf: leaf[start:stop], layers)  # noqa: B023
             options = (allow if masked else None, *context)
-            x, seen = self._run(x, layers, names, options, stop - start)
+            run = functools.partial(self._body, names, options, bias)
+            turns = range(start, min(stop, start + len(self.blocks)))
+            bodies = [run(self.blocks[i % len(self.blocks)]) for i in turns]
+            x, seen = _scan(bodies, x, layers, stop - start, self.scan)
             parts.append(seen)
         seen = parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
         return x, {tap: _pick(seen, tap) for tap in taps}
 
-    def _run(
-        self, x: Array, layers: tuple, names: Sequence[str], options: tuple, depth: int
-    ) -> tuple:
-        """Consecutive layers that all get the same options (`allow` and the context)."""
+    def _body(self, names: Sequence[str], options: tuple, bias, block: nn.Module) -> Callable:
+        """One layer as (x, its slices) -> (x, taps)."""
 
         def body(x: Array, layer: tuple) -> tuple[Array, dict[str, Array]]:
-            variables, scale = layer
+            variables, scale, number = layer
+            given = {} if bias is None else {"bias": bias(number) if callable(bias) else bias}
             x = constrain_batch(x)
-            x, seen = self.block.apply({"params": variables}, x, scale, *options)
+            x, seen = block.apply({"params": variables}, x, scale, *options, **given)
             return constrain_batch(x), {name: seen[name] for name in names}
 
-        body = _rematerialised(body, self.remat, self.scan)
-        return jax.lax.scan(body, x, layers, length=depth, unroll=1 if self.scan else depth)
+        return _rematerialised(body, self.remat, self.scan)
 
     def _runs(self, masked: bool) -> list[tuple[int, int, bool]]:
         """(start, stop, whether `allow` is for them) of layers that are alike."""
@@ -118,7 +136,8 @@ class Stack:
 
     def _branch_scales(self, noise: Array) -> Array:
         """float32[depth, 2, B]: 0 with probability `rate`, else 1 / (1 - rate)."""
-        rates = np.linspace(0, self.drop_path, self.depth, dtype=np.float32)[:, None, None]
+        ends = self.drop_path if isinstance(self.drop_path, tuple) else (0, self.drop_path)
+        rates = np.linspace(*ends, self.depth, dtype=np.float32)[:, None, None]
         noise = jnp.moveaxis(noise, 0, -1)
         return jnp.where(noise < rates, 0, 1 / (1 - rates))
 
@@ -131,6 +150,37 @@ def _tap_names(taps: Sequence[str], known: Sequence[str], depth: int) -> tuple[s
         if layer and not -depth <= int(layer) < depth:
             raise ValueError(f"tap {tap!r}: the stack has layers 0..{depth - 1}")
     return tuple(dict.fromkeys(tap.partition("/")[0] for tap in taps))
+
+
+def _scan(
+    bodies: Sequence[Callable], x: Array, layers: tuple, depth: int, scan: bool
+) -> tuple[Array, dict[str, Array]]:
+    """`lax.scan` over layers whose bodies take turns; `layers` is a tree of arrays [depth, ...]."""
+    rounds, rest = divmod(depth, len(bodies))
+    unroll, size = 1 if scan else rounds, depth - rest
+    if len(bodies) == 1:
+        return jax.lax.scan(bodies[0], x, layers, length=depth, unroll=unroll)
+
+    def one_round(x: Array, layers: tuple) -> tuple[Array, dict[str, Array]]:
+        x, found = _in_turn(bodies, x, layers)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+    def joined(looped: Array, *others: Array) -> Array:
+        looped = looped.reshape(size, *looped.shape[2:])
+        return jnp.concatenate([looped, *(leaf[None] for leaf in others)])
+
+    split = lambda leaf: leaf[:size].reshape(rounds, len(bodies), *leaf.shape[1:])  # noqa: E731
+    x, seen = jax.lax.scan(one_round, x, jax.tree.map(split, layers), length=rounds, unroll=unroll)
+    x, found = _in_turn(bodies[:rest], x, jax.tree.map(lambda leaf: leaf[size:], layers))
+    return x, jax.tree.map(joined, seen, *found)
+
+
+def _in_turn(bodies: Sequence[Callable], x: Array, layers: tuple) -> tuple[Array, list]:
+    found = []
+    for index, body in enumerate(bodies):
+        x, seen = body(x, jax.tree.map(lambda leaf: leaf[index], layers))  # noqa: B023
+        found.append(seen)
+    return x, found
 
 
 def _join(*parts: Array) -> Array:

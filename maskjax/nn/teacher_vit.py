@@ -16,8 +16,9 @@ from maskjax.nn.dense import Dense
 from maskjax.nn.geometry import SINCOS, Geometry
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d, sinusoid_1d
+from maskjax.nn.relative import relative_bias
 from maskjax.nn.sharding import constrain_batch
-from maskjax.nn.stack import Stack
+from maskjax.nn.stack import Bias, Stack
 from maskjax.nn.variant_block import Variant, VariantBlock, shared_table
 from maskjax.nn.vit import Compute
 
@@ -85,6 +86,8 @@ class VariantEncoder(nn.Module):
 
     def _stack(self, g: Geometry) -> Stack:
         compute = self.compute
+        # A shared table gives one bias for all layers: made once, outside of the stack.
+        g = dataclasses.replace(g, relative="none") if g.relative == "shared" else g
         options = (g.eps, compute.dtype, compute.attention)
         variant = Variant.of(g, self.layer_scale)
         block = VariantBlock(g.heads, g.mlp_hidden, variant, *options, parent=None)
@@ -98,6 +101,7 @@ class VariantEncoder(nn.Module):
         hidden: Array | None = None,
         taps: Sequence[str] = (),
         drop_noise: Array | None = None,
+        bias: Bias | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """Raw patches [B, K, P] -> tokens [B, E + K, D], E tokens in front, and {tap: activation}.
 
@@ -108,6 +112,7 @@ class VariantEncoder(nn.Module):
             hidden: bool[B, K], True = the mask token stands in for this patch.
             taps: of the block stack (see `Stack`), or "input" for the tokens it gets.
             drop_noise: float32[B, depth, 2] for drop-path; None = none.
+            bias: of the block stack, over all E + K tokens; relative bias tables come on top.
 
         Raises:
             ValueError: for ids with relative bias, or hidden without a mask token.
@@ -117,14 +122,22 @@ class VariantEncoder(nn.Module):
             raise ValueError("relative bias tables need all patches in raster order")
         x = self._tokens(self._embed(patches, hidden), ids)
         inputs = x = self.pre_norm(x) if g.pre_norm else x
-        blocks = self.blocks
-        if g.relative == "shared":
-            blocks = shared_table(blocks, self.relative, g.depth)
         inner = tuple(tap for tap in taps if tap != "input")
-        x, seen = self._stack(g)(blocks, x, taps=inner, drop_noise=drop_noise)
+        options = {"drop_noise": drop_noise, "bias": self._with_shared(bias)}
+        x, seen = self._stack(g)(self.blocks, x, taps=inner, **options)
         if "input" in taps:
             seen["input"] = inputs
         return constrain_batch(self.norm(x) if g.has_norm else x), seen
+
+    def _with_shared(self, bias: Bias | None) -> Bias | None:
+        """The bias of the shared table, if there is one, and the given one."""
+        g = self.geometry
+        if g.relative != "shared":
+            return bias
+        shared = relative_bias(self.relative, g.grid, cls=g.cls)
+        if callable(bias):
+            return lambda layer: shared + bias(layer)
+        return shared if bias is None else shared + bias
 
     def _embed(self, patches: Array, hidden: Array | None) -> Array:
         x = constrain_batch(self.patch_embed(patches))

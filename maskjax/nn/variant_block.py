@@ -112,7 +112,11 @@ class VariantBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, branch_scale: Array | None = None, allow: Allow | None = None
+        self,
+        x: Array,
+        branch_scale: Array | None = None,
+        allow: Allow | None = None,
+        bias: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and {tap: activation}; arguments as of `Block`."""
         attention = Attention(
@@ -124,21 +128,23 @@ class VariantBlock(nn.Module):
             name="attn",
         )
         norm = LayerNorm(self.eps, self.dtype, name="norm1")(x)
-        branch, seen = attention(norm, allow=allow, bias=self._bias())
+        branch, seen = attention(norm, allow=allow, bias=self._bias(bias))
         x = x + layer_scaled(branch, self.variant.layer_scale, branch_scale, 0)
         norm = LayerNorm(self.eps, self.dtype, name="norm2")(x)
         branch = VariantMlp(self.mlp_hidden, self.variant, self.dtype, name="mlp")(norm)
         x = x + layer_scaled(branch, self.variant.layer_scale, branch_scale, 1)
         return x, {**seen, "block": x}
 
-    def _bias(self) -> Array | None:
+    def _bias(self, given: Array | None) -> Array | None:
+        """The layer's relative bias, if it has one, and the given one."""
         variant = self.variant
         if not variant.relative:
-            return None
+            return given
         rows, columns = variant.relative
         num = (2 * rows - 1) * (2 * columns - 1) + 3 * variant.cls
         table = self.param("relative", nn.initializers.zeros, (num, self.heads))
-        return relative_bias(table, variant.relative, cls=variant.cls)
+        relative = relative_bias(table, variant.relative, cls=variant.cls)
+        return relative if given is None else relative + given
 
 
 def layer_scaled(branch: Array, initial: float, scale: Array | None, index: int) -> Array:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,6 +34,24 @@ def test_cls_has_the_last_three_rows():
     assert index[0, 0] == 11 and set(index[0, 1:]) == {9} and set(index[1:, 0]) == {10}
     table = jnp.arange(12.0)[:, None]
     np.testing.assert_array_equal(relative_bias(table, (2, 2), cls=True)[0], index)
+
+
+@few
+@given(grid=grids, cls=st.booleans())
+def test_the_bias_is_the_row_of_the_index_exactly(grid, cls):
+    num = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3 * cls
+    table = np.random.default_rng(0).normal(size=(num, 2)).astype(np.float32)
+    expected = np.moveaxis(table[relative_index(grid, cls=cls)], -1, 0)
+    np.testing.assert_array_equal(relative_bias(table, grid, cls=cls), expected)
+
+
+def test_the_gradient_of_the_bias_counts_pairs_and_needs_no_scatter():
+    table = jnp.zeros(((2 * 3 - 1) * (2 * 2 - 1) + 3, 2))
+    total = lambda table: relative_bias(table, (3, 2), cls=True).sum()  # noqa: E731
+    gradient = jax.grad(total)(table)
+    pairs = np.bincount(relative_index((3, 2), cls=True).reshape(-1))
+    np.testing.assert_array_equal(gradient, np.stack([pairs, pairs], 1))
+    assert "scatter" not in jax.jit(jax.grad(total)).lower(table).as_text()
 
 
 @few

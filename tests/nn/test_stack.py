@@ -165,6 +165,43 @@ def test_drop_path_keeps_the_expectation():
     np.testing.assert_allclose(out.mean(0), plain[0], atol=0.05 * np.abs(plain[0] - x[0]).max())
 
 
+@pytest.mark.parametrize("scan", [True, False])
+def test_a_bias_for_all_layers_or_one_for_each(params, scan):
+    pattern = np.random.default_rng(2).normal(size=(4, 1, 5, 5)).astype(np.float32)
+    strength = jnp.float32([0, 2, 0])
+    same = run(stack(scan), params, X, taps=("attention",), bias=pattern)[1]["attention"]
+    by_layer = lambda p, x, b: stack(scan)(  # noqa: E731
+        p, x, taps=("attention",), bias=lambda layer: strength[layer] * b
+    )
+    each = jax.jit(by_layer)(params, X, pattern)[1]["attention"]
+    plain = run(stack(scan), params, X, taps=("attention",))[1]["attention"]
+    assert not np.isclose(same[0], plain[0]).all()
+    np.testing.assert_allclose(each[0], plain[0], rtol=1e-5, atol=1e-6)
+    # Layer 0 is untouched, so layer 1 sees what it saw before, and the bias.
+    expected = jax.nn.softmax(jnp.log(plain[1]) + 2 * pattern, -1)
+    np.testing.assert_allclose(each[1], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+@pytest.mark.parametrize("scan", [True, False])
+def test_blocks_that_take_turns(scan, depth):
+    other = Block(HEADS, mlp_hidden=16, eps=1.0, parent=None)
+    model = Stack((BLOCK, other), depth, scan, "full", (0.2, 0.4), allow_in=(0, 2))
+    params = tiny.filled(jax.eval_shape(lambda key: model.init(key, DIM), jax.random.key(0)))
+    noise = np.full((4, depth, 2), 0.9, np.float32)
+    allow = np.tril(np.ones((5, 5), bool))[None, None]
+    for masked in (None, allow):
+        out, seen = run(model, params, X, taps=("block",), drop_noise=noise, allow=masked)
+        x = X
+        for i, rate in enumerate(np.linspace(0.2, 0.4, depth)):
+            scale = np.full((2, 4), 1 / (1 - rate), np.float32)
+            layer = jax.tree.map(lambda p: p[i], params)  # noqa: B023
+            given = masked if i in (0, 2) else None
+            x, _ = (BLOCK, other)[i % 2].apply({"params": layer}, x, scale, given)
+            np.testing.assert_allclose(seen["block"][i], x, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(out, seen["block"][-1])
+
+
 @pytest.mark.parametrize("tap", ["input", "blocks", "block/3", "block/-4"])
 def test_unknown_taps(params, tap):
     with pytest.raises(ValueError, match=r"unknown tap|the stack has layers 0\.\.2"):
