@@ -76,7 +76,7 @@ class Experiment:
         fill.check(self.abstract_state, self.method, self.config)
 
     def _create(self, key: Array) -> TrainState:
-        example = _zeros(example_batch(self.config, 1))
+        example = zeros(example_batch(self.config, 1))
         return create_state(self.method, self.optimizers, key, example)
 
     def parameter_table(self) -> str:
@@ -146,7 +146,7 @@ def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Ex
     )
     optimizers = {"main": optimizer}
     abstract = jax.eval_shape(
-        lambda key: create_state(method, optimizers, key, _zeros(example_batch(config, 1))),
+        lambda key: create_state(method, optimizers, key, zeros(example_batch(config, 1))),
         _init_key(config),
     )
     shardings = sharding.param_shardings(abstract, mesh)
@@ -241,7 +241,8 @@ def _check_batch(config: ConfigDict, mesh: Mesh, together: int):
         )
 
 
-def _zeros(batch: Batch) -> Batch:
+def zeros(batch: Batch) -> Batch:
+    """Arrays of zeros with the shapes and dtypes of a batch."""
     return {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
 
 

@@ -15,6 +15,7 @@ from maskjax.errors import UserError
 COMMANDS = {
     "train": "train a method from a config, or resume a run",
     "evaluate": "score a run (kNN, linear probe, ...) beside its baselines; write its report",
+    "compare": "train several experiments on one budget; write one page about them",
     "reconstruct": "draw what a run makes of your images",
     "embed": "write features of any image set to a file",
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
