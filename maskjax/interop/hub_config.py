@@ -60,7 +60,6 @@ def transformers_config(layout: str, geometry: Geometry, settings: Settings) -> 
         "hidden_act": g.activation,
         "layer_norm_eps": g.eps,
         "qkv_bias": g.qkv_bias != "none",
-        "torch_dtype": "float32",
     }
     if g.num_classes:
         labels = {str(i): f"LABEL_{i}" for i in range(g.num_classes)}

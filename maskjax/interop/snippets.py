@@ -84,7 +84,7 @@ def _transformers(layout: str, g: Geometry, path: str, settings: Mapping[str, An
     config = hub_config.transformers_config(layout, g, settings)
     (name,), kind = config.pop("architectures"), config.pop("model_type")
     labels = {"num_labels": g.num_classes} if g.num_classes else {}
-    ignored = ("torch_dtype", "id2label", "label2id")
+    ignored = ("id2label", "label2id")
     words = {key: value for key, value in config.items() if key not in ignored} | labels
     shown = ", ".join(f"{key}={value!r}" for key, value in words.items())
     return (
