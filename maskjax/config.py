@@ -103,6 +103,7 @@ def default_config(method: str) -> ConfigDict:
         "tensorboard": True,
         "init_from": "",  # safetensors or npz file in any known layout: weights only
         "init_missing": (),  # what that file may lack, such as ("decoder/*",)
+        "init_unused": (),  # keys of it that may be left over, such as ("head.*",)
     }
     return ConfigDict(sections, convert_dict=True)
 

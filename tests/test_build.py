@@ -8,7 +8,7 @@ from maskjax import build, data_parts
 from maskjax.config import load_config
 from maskjax.data.source import resolve
 from maskjax.errors import UserError
-from maskjax.interop import export_weights
+from maskjax.interop import export_weights, files
 from maskjax.masking import Draws
 from maskjax.train.fill import method_geometry
 from maskjax.train.leaves import by_name
@@ -156,6 +156,15 @@ def test_init_from_an_encoder_alone(weights, state):
     for name, leaf in by_name(started.params).items():
         origin = by_name(params) if name.startswith("encoder/") else by_name(state.params)
         assert np.array_equal(np.asarray(leaf), np.asarray(origin[name])), name
+
+
+def test_init_from_a_file_with_a_head(weights, tmp_path):
+    arrays, metadata = files.read(weights[0]["full"])
+    files.write(tmp_path / "w.npz", arrays | {"head.bias": np.zeros(3, np.float32)}, metadata)
+    path = f"init_from={tmp_path / 'w.npz'}"
+    with pytest.raises(UserError, match=r"unused: head\.bias(.|\n)*config\.init_unused = "):
+        build.experiment(tiny(path), 1400).check_init()
+    build.experiment(tiny(path, "init_unused=('head.*',)"), 1400).check_init()
 
 
 def test_init_from_what_does_not_fit(weights):

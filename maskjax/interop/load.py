@@ -14,6 +14,7 @@ from maskjax.interop.guess import choose, looks_like, names_of
 from maskjax.interop.hf_config import geometry_of, layout_of
 from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, rules_for
 from maskjax.interop.match import Match, match_arrays
+from maskjax.interop.paths import matches
 from maskjax.interop.resample import Resampling
 from maskjax.interop.rules import Rule
 from maskjax.interop.shapes import param_tree
@@ -195,6 +196,9 @@ def _hints(arrays: Mapping, layout: str, differences: Differences) -> list[str]:
         )
     if differences.unused:
         hints.append("To leave keys out, name them: allow_unused=('head.*',).")
+    around = [key for key in differences.unused if matches(key, AROUND[layout])]
+    if around and around == differences.unused:
+        hints.append("They lie around the encoder: import_weights(encoder_only=True) leaves them.")
     return hints
 
 

@@ -70,8 +70,9 @@ def orders(method: Method, config: ConfigDict) -> list[Order]:
     """
     found = []
     if config.init_from:
-        geometry, missing = method_geometry(method), tuple(config.init_missing)
-        found.append(Order("params", "init_from", config.init_from, "", geometry, missing))
+        allowed = tuple(config.init_missing), tuple(config.init_unused)
+        order = ("params", "init_from", config.init_from, "", method_geometry(method))
+        found.append(Order(*order, *allowed))
     for part, path in method.load.items():
         group: Any = config
         for key in path.split("."):
@@ -92,7 +93,8 @@ def fill(state: TrainState, method: Method, config: ConfigDict) -> TrainState:
     """The state with every part filled, placed as it was.
 
     Raises:
-        UserError: if a file does not fit, but for what `config.init_missing` lets be.
+        UserError: if a file does not fit, but for what `config.init_missing` and
+            `config.init_unused` let be.
     """
     return put(state, orders(method, config))
 
@@ -146,6 +148,7 @@ def _import(order: Order, like: Tree) -> tuple:
     except UserError as error:
         # The hints name the arguments of `import_weights`; here they are entries of the config.
         hint = str(error).replace("allow_missing=", "config.init_missing = ")
+        hint = hint.replace("allow_unused=", "config.init_unused = ")
         raise UserError(f"config.{order.entry}: {hint}") from error
 
 

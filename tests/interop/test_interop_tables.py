@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interop_trees import FULL, dtypes, geometries, random_tree, shapes
 
-from maskjax.interop import Constant, from_torch, to_torch
+from maskjax.interop import Constant, files, from_torch, import_weights, to_torch
+from maskjax.interop.guess import KINDS, looks_like
 from maskjax.interop.layouts import LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
@@ -36,6 +37,27 @@ def test_round_trips_are_identities(layout, data, seed, dtype):
     assert_same(back, tree)
     assert_same(to_torch(back, rules), arrays)
     assert all(array.flags.c_contiguous for array in arrays.values())
+
+
+@layouts
+@few
+@given(data=st.data(), wrapped=st.booleans())
+def test_bare_files_are_told_by_their_names(layout, data, wrapped, tmp_path_factory):
+    """No metadata and no format: the layout that is chosen gives the same tree."""
+    geometry = data.draw(geometries(layout))
+    tree, path = random_tree(geometry), tmp_path_factory.mktemp("bare") / "w.npz"
+    arrays = to_torch(tree, LAYOUTS[layout](geometry))
+    files.write(path, {("module." if wrapped else "") + k: a for k, a in arrays.items()}, {})
+    params, report = import_weights(path, geometry=geometry)
+    assert_same(params, tree)
+    assert not report.kept and not report.ignored
+
+
+@pytest.mark.parametrize("layout, label, options", KINDS)
+def test_kinds_of_files_look_like_themselves(layout, label, options):
+    geometry = Geometry((8, 8), 4, 3, 8, 2, 1, 8, **options)
+    guess = looks_like(to_torch(random_tree(geometry), LAYOUTS[layout](geometry)))
+    assert (guess.label, guess.score) == (label, 1)
 
 
 @layouts

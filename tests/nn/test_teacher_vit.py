@@ -124,6 +124,17 @@ def test_order_does_not_matter_to_absolute_positions():
     np.testing.assert_allclose(out["logits"], whole["logits"], rtol=1e-5, atol=1e-5)
 
 
+def test_bfloat16_is_near():
+    _, model, patches = example("dinov2")
+    _, rounded, _ = example("dinov2", dtype=jnp.bfloat16)
+    params = random_params(model, patches)
+    whole, near = (each.apply({"params": params}, patches)[0] for each in (model, rounded))
+    assert near["tokens"].dtype == jnp.float32
+    spread = whole["tokens"].std()
+    assert jnp.abs(near["tokens"] - whole["tokens"]).max() < 0.2 * spread
+    assert jnp.abs(near["tokens"] - whole["tokens"]).max() > 1e-4 * spread
+
+
 def test_what_cannot_be_is_refused():
     _, model, patches = example("beit")
     params = random_params(model, patches)

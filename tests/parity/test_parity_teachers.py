@@ -1,5 +1,6 @@
 """Live parity with the encoders of transformers: their folders in, every block compared."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -12,6 +13,7 @@ transformers = pytest.importorskip("transformers", reason=reason)
 
 from torch_models import assert_close, images_for, ours, randomize  # noqa: E402
 
+import maskjax  # noqa: E402
 from maskjax.interop import import_weights  # noqa: E402
 from maskjax.interop.hf_config import geometry_of  # noqa: E402
 from maskjax.nn.position import sincos_2d  # noqa: E402
@@ -113,6 +115,29 @@ def test_their_folder(name, tmp_path):
     else:
         last = theirs.last_hidden_state[:, geometry.prefix_tokens :]
         assert_close("tokens", out["tokens"], last)
+
+
+@pytest.mark.parametrize("name", ["clip", "videomae", "registers"])
+def test_features_of_their_folder(name, tmp_path):
+    """`maskjax.load` on a folder of the hub, with what its image processor says of pixels."""
+    model = make(name)
+    model.save_pretrained(tmp_path)
+    stats = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stats))
+    predict, params, metadata = maskjax.load(tmp_path)
+    assert metadata["mean"] == (0.5, 0.4, 0.3)
+    shape = images_for(metadata["geometry"]).shape
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    found = predict["encode"](params, np.moveaxis(pixels, -3, -1))
+    column = lambda values: torch.tensor(values)[:, None, None]  # noqa: E731
+    images = torch.from_numpy(pixels) / 255
+    with torch.no_grad():
+        out = model((images - column(stats["image_mean"])) / column(stats["image_std"]))
+    if name == "clip":
+        assert_close("cls", found["cls"], out.pooler_output)
+    else:
+        first = metadata["geometry"].prefix_tokens
+        assert_close("tokens", found["tokens"], out.last_hidden_state[:, first:])
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (12, 28), (8, 40)])
