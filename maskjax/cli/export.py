@@ -5,8 +5,9 @@
   maskjax export --workdir=runs/demo --format=stablehlo --out=encode.stablehlo
 
 Formats: mae (official MAE: encoder + decoder), timm (ViT encoder), hf (transformers ViTMAE), hf_vit
-(transformers ViT), stablehlo (the compiled `encode`, weights included); docs/weights.md lists the
-others. Prints what the format cannot hold, and the lines of PyTorch that load the file.
+(transformers ViT), native (any method, our own names), stablehlo (the compiled `encode`, weights
+inside); docs/weights.md lists the others. Prints what the format cannot hold, and the lines of
+PyTorch that load the file.
 --check reads the file back, runs one fixed batch here and in PyTorch (where torch and timm or
 transformers are installed), and prints the largest difference of each block; exit code 1 if any
 differs by more than 1e-4 of its spread.
@@ -26,7 +27,7 @@ STABLEHLO = "stablehlo"
 def add_arguments(parser: argparse.ArgumentParser):
     """Arguments of `maskjax export`."""
     add_run_arguments(parser)
-    formats = (*FORMATS, STABLEHLO)
+    formats = (*FORMATS, "native", STABLEHLO)
     parser.add_argument(
         "--format", required=True, choices=formats, metavar="NAME", help="see above"
     )
@@ -44,11 +45,16 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     from maskjax.interop import export_weights
+    from maskjax.interop.native import NATIVE, export_native
     from maskjax.train.fill import method_geometry
 
     saved = open_run(args)
     settings = saved.settings
-    params, geometry = jax.device_get(saved.params), method_geometry(saved.parts.method)
+    params = jax.device_get(saved.params)
+    if args.format == NATIVE:
+        print(export_native(params, settings, out))  # the values as they are: nothing to check
+        return 0
+    geometry = method_geometry(saved.parts.method)
     report = export_weights(params, geometry, settings, args.format, out, args.what)
     print(report)
     if not args.check:

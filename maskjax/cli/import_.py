@@ -51,7 +51,7 @@ def run(args: argparse.Namespace):
         "init_from",
         args.file,
         args.format or "",
-        fill.method_geometry(parts.method),
+        fill.own_geometry(parts.method),
         tuple(args.missing),
         tuple(args.unused),
     )
@@ -64,12 +64,16 @@ def run(args: argparse.Namespace):
 
 
 def _write_file(out: str, parts, state):
+    """Under official names where the method has a geometry, else under our own."""
     import jax
 
     from maskjax.interop import export_weights
-    from maskjax.train.fill import method_geometry
+    from maskjax.interop.native import export_native
+    from maskjax.train.fill import own_geometry
 
-    method = parts.method
-    params, settings = jax.device_get(state.params), dict(method.describe)
-    settings = {k: v for k, v in settings.items() if k not in ("geometry", "grid")}
-    print(export_weights(params, method_geometry(method), settings, "mae", out))
+    settings = {k: v for k, v in parts.method.describe.items() if k not in ("geometry", "grid")}
+    params, geometry = jax.device_get(state.params), own_geometry(parts.method)
+    if geometry is None:
+        print(export_native(params, settings, out))
+    else:
+        print(export_weights(params, geometry, settings, "mae", out))

@@ -1,6 +1,5 @@
 """Write a model's parameters to a file that PyTorch code reads, and say what that file lacks."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,8 +17,11 @@ from maskjax.interop.layouts import FORMATS, LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
 from maskjax.interop.snippets import snippet
+from maskjax.interop.text import metadata_text
 from maskjax.nn.geometry import Geometry
 
+# Parts of a tree that a geometry describes.
+PARTS = ("encoder", "decoder", "fc_norm", "head", "projection")
 WITH_DECODER = ("mae", "hf")
 # Small parts that some layouts have no key for, and that are left out there.
 DROPPED = {"mask_token": False, "projection": 0}
@@ -101,7 +103,7 @@ def export_weights(
     _check_params(params, geometry)
     dropped = {p: leaf for p, leaf in flatten(params).items() if p not in param_shapes(written)}
     arrays = to_torch(params, LAYOUTS[layout](written), allow_dropped=dropped)
-    header = {key: _text(value) for key, value in metadata.items()}
+    header = {key: metadata_text(value) for key, value in metadata.items()}
     header |= {**written.to_metadata(), "layout": layout, "format": "pt"}
     files.write(path, arrays, header | {"maskjax_version": __version__})
     for name, content in beside.items():
@@ -171,9 +173,13 @@ def _check_config(layout: str, geometry: Geometry, config: Mapping[str, Any]) ->
 
 
 def _check_params(params: Mapping[str, Any], geometry: Geometry) -> None:
-    """Wrong heads or a wrong patch size would give a file that loads and computes nonsense."""
+    """Wrong heads or a wrong patch size would give a file that loads and computes nonsense.
+
+    Parts that only a method knows ("losspred/...") are no matter of a geometry; they are dropped.
+    """
     needed = param_shapes(geometry)
-    found = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
+    leaves = {p: leaf for p, leaf in flatten(params).items() if p.split("/")[0] in PARTS}
+    found = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     lines = [f"  {path} is missing" for path in needed if path not in found]
     lines += [f"  {path} is not part of this geometry" for path in found if path not in needed]
     lines += [
@@ -236,12 +242,3 @@ def _notes(layout: str, geometry: Geometry) -> tuple[str, ...]:
         ),
     )
     return tuple(sentence for holds, sentence in notes if holds)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy as Python's own."""
-    return value.tolist()

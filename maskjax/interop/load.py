@@ -14,6 +14,7 @@ from maskjax.interop.guess import choose, looks_like, names_of
 from maskjax.interop.hf_config import geometry_of, layout_of
 from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, rules_for
 from maskjax.interop.match import Match, match_arrays
+from maskjax.interop.native import NATIVE, match_native
 from maskjax.interop.paths import matches
 from maskjax.interop.resample import Resampling
 from maskjax.interop.rules import Rule
@@ -38,7 +39,7 @@ class ImportReport:
     Attributes:
         path: The file.
         layout: Name of the layout its keys have.
-        geometry: Of the model that was filled.
+        geometry: Of the model that was filled; None where a file of our own names needs none.
         metadata: The file's metadata ({} when it has none).
         num_arrays: Tensors in the file.
         kept: What was missing and kept its initial value, because that was allowed.
@@ -48,7 +49,7 @@ class ImportReport:
 
     path: Path
     layout: str
-    geometry: Geometry
+    geometry: Geometry | None
     metadata: Mapping[str, str]
     num_arrays: int
     kept: tuple[str, ...]
@@ -99,6 +100,8 @@ def import_weights(
             fixed tables differ from the model's.
     """
     found = folders.read(path)
+    if found.metadata.get("layout") == NATIVE:
+        return _native(path, found, like, geometry, tuple(allow_unused), tuple(allow_missing))
     theirs = Geometry.from_metadata(found.metadata) or geometry_of(found.config, f"{path}/config")
     if encoder_only and theirs:
         theirs = _first_blocks(theirs.encoder_only(), geometry)
@@ -130,6 +133,20 @@ def import_weights(
         notes=_notes(match, geometry, theirs),
     )
     return tree_of(match, like), report
+
+
+def _native(
+    path: Any,
+    found: folders.Weights,
+    like: Mapping[str, Any] | None,
+    geometry: Geometry | None,
+    unused: tuple[str, ...],
+    missing: tuple[str, ...],
+) -> tuple[dict[str, Any], ImportReport]:
+    match = match_native(path, found.arrays, like, unused, missing)
+    lists = tuple(match.kept), tuple(match.ignored), tuple(match.notes)
+    facts = (geometry, found.metadata, len(found.arrays))
+    return tree_of(match, like or {}), ImportReport(Path(path), NATIVE, *facts, *lists)
 
 
 def _first_blocks(theirs: Geometry, wanted: Geometry | None) -> Geometry:

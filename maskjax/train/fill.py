@@ -34,7 +34,7 @@ class Order:
         entry: of the config, for messages.
         file: weights, or the folder of a run.
         format: of the file; "" = told by it.
-        geometry: of the part.
+        geometry: of the part; None for a method that has none, whose files have our own names.
         missing: patterns of what the file may lack.
         unused: patterns of the file's keys that may be left over.
         encoder_only: heads and decoders in the file are left out.
@@ -44,22 +44,35 @@ class Order:
     entry: str
     file: str
     format: str
-    geometry: Geometry
+    geometry: Geometry | None
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     encoder_only: bool = False
 
 
+def own_geometry(method: Method) -> Geometry | None:
+    """The sizes that a weights file of this method needs to be understood, if it says them.
+
+    Raises:
+        UserError: if no weights format can hold them.
+    """
+    sizes = method.describe.get("geometry")
+    return None if sizes is None else Geometry(**sizes)
+
+
 def method_geometry(method: Method) -> Geometry:
-    """The sizes that a weights file of this method needs to be understood.
+    """As `own_geometry`, for a method that must have one.
 
     Raises:
         UserError: if the method does not say them, or no weights format can hold them.
     """
-    sizes = method.describe.get("geometry")
-    if sizes is None:
-        raise UserError("this method has no weights format to read or write")
-    return Geometry(**sizes)
+    geometry = own_geometry(method)
+    if geometry is None:
+        raise UserError(
+            "this method has no weights format of other libraries; format 'native' keeps its own "
+            "names"
+        )
+    return geometry
 
 
 def orders(method: Method, config: ConfigDict) -> list[Order]:
@@ -71,7 +84,7 @@ def orders(method: Method, config: ConfigDict) -> list[Order]:
     found = []
     if config.init_from:
         allowed = tuple(config.init_missing), tuple(config.init_unused)
-        order = ("params", "init_from", config.init_from, "", method_geometry(method))
+        order = ("params", "init_from", config.init_from, "", own_geometry(method))
         found.append(Order(*order, *allowed))
     for part, path in method.load.items():
         group: Any = config
