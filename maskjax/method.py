@@ -21,7 +21,10 @@ Terms = Mapping[str, Term]
 
 
 class Mean(NamedTuple):
-    """A quantity that is averaged over the global batch: (sum, count); metrics and aux use it."""
+    """A quantity that is averaged over the global batch: (sum, count); metrics and aux use it.
+
+    Scalars are logged; arrays (batch statistics) go to `Method.after_update` only.
+    """
 
     sum: Array
     count: Array | float

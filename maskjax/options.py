@@ -24,13 +24,12 @@ def compute(cfg: ConfigDict) -> Compute:
     Raises:
         UserError: for a value that is not among the valid ones.
     """
-    require(cfg.dtype in ("float32", "bfloat16"), "model.dtype", cfg.dtype, "float32 or bfloat16")
     require(cfg.remat in ("none", "dots", "full"), "model.remat", cfg.remat, "none, dots or full")
     kinds = ("einsum", "xla", "cudnn")
     require(cfg.attention in kinds, "model.attention", cfg.attention, "einsum, xla or cudnn")
     require(cfg.scan in ("auto", "on", "off"), "model.scan", cfg.scan, "auto, on or off")
     scan = jax.default_backend() != "cpu" if cfg.scan == "auto" else cfg.scan == "on"
-    return Compute(jnp.dtype(cfg.dtype), scan, cfg.remat, cfg.attention)
+    return Compute(dtype(cfg), scan, cfg.remat, cfg.attention)
 
 
 def for_platform(model: dict[str, Any], platform: str) -> dict[str, Any]:
@@ -40,6 +39,16 @@ def for_platform(model: dict[str, Any], platform: str) -> dict[str, Any]:
     """
     scan = model.get("scan")
     return model | ({"scan": "off" if platform == "cpu" else "on"} if scan == "auto" else {})
+
+
+def dtype(cfg: ConfigDict) -> jnp.dtype:
+    """Reads dtype, of matmul operands.
+
+    Raises:
+        UserError: unless it is float32 or bfloat16.
+    """
+    require(cfg.dtype in ("float32", "bfloat16"), "model.dtype", cfg.dtype, "float32 or bfloat16")
+    return jnp.dtype(cfg.dtype)
 
 
 def size(cfg: ConfigDict, path: str) -> Size:

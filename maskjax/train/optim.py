@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "b2": 0.999,
     "eps": 1e-8,
     "momentum": 0.9,  # lars, sgd
+    "nesterov": False,  # sgd
     "trust_coefficient": 1e-3,  # lars
     "weight_decay": 0.0,
     "no_decay": NO_DECAY,  # regex of paths without weight decay; "" = decay everything
@@ -187,7 +188,7 @@ def _core(cfg: SimpleNamespace, rules: ParamRules) -> optax.GradientTransformati
     if cfg.name == "adamw":
         return optax.chain(*clip, optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps), decay)
     if cfg.name == "sgd":  # as torch.optim.SGD: coupled decay, then the momentum buffer
-        return optax.chain(*clip, decay, optax.trace(cfg.momentum))
+        return optax.chain(*clip, decay, optax.trace(cfg.momentum, nesterov=cfg.nesterov))
     trust = scale_by_lars(
         weight_decay=cfg.weight_decay,
         momentum=cfg.momentum,

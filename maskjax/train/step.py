@@ -144,7 +144,9 @@ def _step(
         squares, means = squares + square, {**means, **aux}
     extra = method.after_update(params, state.extra, means, context.step)
     metrics["grad_norm"] = jnp.sqrt(squares)
-    metrics |= {name: mean.sum / jnp.maximum(mean.count, 1e-9) for name, mean in means.items()}
+    # Means with axes (batch statistics, counts of codes) are for `after_update` only.
+    scalars = {name: mean for name, mean in means.items() if jnp.ndim(mean.sum) == 0}
+    metrics |= {n: mean.sum / jnp.maximum(mean.count, 1e-9) for n, mean in scalars.items()}
     return TrainState(state.step + 1, params, opt_state, extra), metrics
 
 
