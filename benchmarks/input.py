@@ -13,6 +13,7 @@ torchvision pillow`).
 
 import argparse
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from pathlib import Path
 from input_contestants import OURS, THEIRS, photographs
 from rounds import OUT, Contestant, add_options, measure, show, write
 
-SHORT_SIDE = 288
+from maskjax.data.prepare import Recipe, shrink
 
 
 def available(torch_python: str) -> tuple[str, ...]:
@@ -54,25 +55,19 @@ def chosen(names: Sequence[str], torch_python: str) -> list[str]:
     return [name for name in there if not names or name in names]
 
 
-def write_files(folder: Path, count: int, size: tuple[int, int], quality: int) -> float:
-    """Writes folder/train/<class>/<number>.jpg; returns the mean size of a file in kB."""
-    total = 0
-    for number, data in enumerate(photographs(count, *size, quality)):
-        path = folder / "train" / f"{number % 16:02d}" / f"{number:05d}.jpg"
+def write_files(folder: Path, pictures: Sequence[bytes], count: int) -> None:
+    """folder/train/<class>/<number>.jpg: `count` names for the pictures in turn.
+
+    A set of natural size: shuffling a few hundred numbers costs Grain more than shuffling millions.
+    """
+    for number in range(count):
+        path = folder / "train" / f"{number % 16:02d}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        total += len(data)
-    return round(total / count / 1000, 1)
-
-
-def reduce_files(data: Path, out: Path):
-    """What `maskjax data-prepare --short-side=288` does."""
-    from maskjax.data.prepare import Recipe, prepare
-    from maskjax.data.source import resolve
-
-    source = resolve(f"folder:{data}", "train")
-    for _ in prepare(source, str(out), Recipe("train", SHORT_SIDE)):
-        pass
+        if number < len(pictures):
+            path.write_bytes(pictures[number])
+        else:
+            first = number % len(pictures)
+            os.link(folder / "train" / f"{first % 16:02d}" / f"{first:06d}.jpg", path)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -82,7 +77,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     names = ", ".join((*THEIRS, *OURS))
     parser.add_argument("--contestants", nargs="+", default=(), metavar="NAME", help=names)
-    parser.add_argument("--images", type=int, default=512, help="files; default: 512")
+    parser.add_argument("--images", type=int, default=512, help="different ones; default: 512")
+    parser.add_argument("--names", type=int, default=16384, help="links to them; default: 16384")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG files")
     parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON")
@@ -102,20 +98,24 @@ def main(argv: Sequence[str] | None = None):
     names = chosen(options.contestants, options.torch_python)
     with tempfile.TemporaryDirectory() as folder:
         data, prepared = Path(folder, "original"), Path(folder, "prepared")
-        kilobytes = write_files(data, options.images, (390, 500), options.quality)
+        pictures = list(photographs(options.images, 390, 500, options.quality))
+        write_files(data, pictures, options.names)
         if any(OURS.get(name, {}).get("prepared") for name in names):
-            reduce_files(data, prepared)
+            # What `maskjax data-prepare --short-side=288` makes of them.
+            reduced = [shrink(data, "?", Recipe("train", 288))[0] for data in pictures]
+            write_files(prepared, reduced, options.names)
 
         def start(name: str) -> Contestant:
-            task = {"name": name, "data": str(data), "prepared": f"wds:{prepared}"}
+            task = {"name": name, "data": str(data), "prepared": str(prepared)}
             python = options.torch_python if name in THEIRS else sys.executable
             more = {"batch": options.batch, "core": options.core}
             return Contestant("input_contestants.py", task | more, python)
 
         seconds, versions = measure(names, start, rounds=options.rounds, units=options.units)
     per_image = {name: [s / options.batch for s in found] for name, found in seconds.items()}
-    settings = {"images": options.images, "kB per file": kilobytes, "batch": options.batch}
-    settings |= {"rounds": options.rounds, "batches": options.units}
+    kilobytes = round(sum(map(len, pictures)) / len(pictures) / 1000, 1)
+    settings = {"images": options.images, "names": options.names, "kB per file": kilobytes}
+    settings |= {"batch": options.batch, "rounds": options.rounds, "batches": options.units}
     record = write(options.out, settings, versions, per_image)
     show(record, tuple(settings), "image", scale=1e6)
     print(f"written: {options.out}")

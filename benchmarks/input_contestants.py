@@ -57,12 +57,12 @@ def ours(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     from maskjax.data.transforms import TrainTransform
 
     settings = dict(OURS[task["name"]])
-    spec = task["prepared"] if settings.pop("prepared", False) else f"folder:{task['data']}"
+    folder = task["prepared"] if settings.pop("prepared", False) else task["data"]
     views = settings.pop("views", 1)
     decoding = Decoding(settings.pop("decoder", "simplejpeg"))
     transform = TrainTransform((SIZE, SIZE), SCALE, decoding=decoding, **settings)
     batches = train_iterator(
-        source.resolve(spec, "train"),
+        source.resolve(f"folder:{folder}", "train"),
         transform,
         seed=0,
         global_batch=task["batch"],

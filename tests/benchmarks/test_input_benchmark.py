@@ -21,7 +21,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
 def test_one_round_of_ours(tmp_path):
     out = tmp_path / "folder" / "input.json"
     names = ["maskjax", "maskjax/simd/2-views"]
-    options = ("--images", "8", "--batch", "4", "--rounds", "1", "--batches", "1")
+    options = ("--images", "8", "--names", "16", "--batch", "4", "--rounds", "1", "--batches", "1")
     done = call(*options, "--out", str(out), "--contestants", *names)
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())
@@ -46,7 +46,7 @@ def test_the_files(monkeypatch):
     [
         (("--contestants", "maskjax/magic"), "no contestant maskjax/magic"),
         (("--rounds", "0"), "at least 1"),
-        (("--images", "3"), "--images at least a batch"),
+        (("--names", "3"), "--names at least a batch"),
     ],
 )
 def test_wrong_options_are_told(options, said):
