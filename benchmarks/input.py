@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from input_contestants import OURS, THEIRS, photographs
+from input_contestants import OURS, PARTS, THEIRS, photographs
 from rounds import OUT, Contestant, add_options, measure, show, write
 
 from maskjax.data.prepare import Recipe, shrink
@@ -37,11 +37,11 @@ def available(torch_python: str) -> tuple[str, ...]:
         for name, settings in OURS.items()
         if importlib.util.find_spec(packages.get(settings.get("resample"), "PIL"))
     ]
-    return (*(THEIRS if theirs else ()), *ours)
+    return (*(THEIRS if theirs else ()), *ours, *PARTS)
 
 
 def chosen(names: Sequence[str], torch_python: str) -> list[str]:
-    """The contestants that were asked for, in the order of `available`.
+    """The contestants that were asked for, or all whole pipelines, in the order of `available`.
 
     Raises:
         SystemExit: naming what cannot run here.
@@ -52,7 +52,7 @@ def chosen(names: Sequence[str], torch_python: str) -> list[str]:
             f"no contestant {', '.join(missing)} here; there are: {', '.join(there)}"
             " (torchvision needs torch and torchvision, see --help)"
         )
-    return [name for name in there if not names or name in names]
+    return [name for name in there if name in (names or {*THEIRS, *OURS})]
 
 
 def write_files(folder: Path, pictures: Sequence[bytes], count: int) -> None:
@@ -75,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ", ".join((*THEIRS, *OURS))
+    names = ", ".join((*THEIRS, *OURS, *PARTS))
     parser.add_argument("--contestants", nargs="+", default=(), metavar="NAME", help=names)
     parser.add_argument("--images", type=int, default=512, help="different ones; default: 512")
     parser.add_argument("--names", type=int, default=16384, help="links to them; default: 16384")

@@ -27,6 +27,17 @@ OURS: dict[str, dict[str, Any]] = {
     "maskjax/simd/288px/2-views": {"resample": "simd", "prepared": True, "views": 2},
 }
 THEIRS = ("torchvision", "torchvision/PIL")
+# Steps of the pipeline alone, on what the step before made.
+PARTS = (
+    "part/read",
+    "part/decode=pillow",
+    "part/decode=simplejpeg",
+    "part/resize=pillow",
+    "part/resize=simd",
+    "part/resize=opencv",
+    "part/flip",
+    "part/batch",
+)
 
 # (number of batches) -> None
 Run = Callable[[int], None]
@@ -72,6 +83,52 @@ def ours(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     versions = {"maskjax": maskjax.__version__, "grain": grain.__version__}
     versions |= {"Pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
     return batches_of((batch["image"] for batch in batches), task["batch"]), versions
+
+
+def part(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
+    """One step alone; a unit of work is as many images as a batch has."""
+    import itertools
+
+    import numpy as np
+
+    from maskjax.data import boxes, source
+    from maskjax.data.decode import Decoding, decode
+    from maskjax.data.geometric import flip_horizontally
+    from maskjax.data.random import host_rng
+    from maskjax.data.resize import crop_and_resize
+
+    files = source.resolve(f"folder:{task['data']}", "train")
+    data = [files[number]["image"] for number in range(256)]
+    pixels = [decode(image, 3) for image in data]
+    rngs = [host_rng(0, "augment", number) for number in range(256)]
+    cuts = [
+        boxes.random_resized_crop_box(rng, *image.shape[:2], SCALE)
+        for rng, image in zip(rngs, pixels, strict=True)
+    ]
+    small = [crop_and_resize(*pair, (SIZE, SIZE)) for pair in zip(pixels, cuts, strict=True)]
+    _, step, setting = task["name"].replace("=", "/").ljust(20, "/").split("/")[:3]
+
+    def one(number: int):
+        if step == "read":
+            return files[number]
+        if step == "decode":
+            return decode(data[number], 3, "?", Decoding(setting))
+        if step == "resize":
+            box = cuts[number]
+            return crop_and_resize(pixels[number], box, (SIZE, SIZE), "bicubic", setting)
+        return flip_horizontally(small[number])
+
+    numbers = itertools.cycle(range(256))
+
+    def run(count: int):
+        for _ in range(count):
+            if step == "batch":
+                np.stack([small[next(numbers)] for _ in range(task["batch"])])
+                continue
+            for _ in range(task["batch"]):
+                one(next(numbers))
+
+    return run, {}
 
 
 def torchvision_mae(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
@@ -142,7 +199,8 @@ def import_torchvision():
 
 def prepare(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     """A warm contestant."""
-    run, versions = (ours if task["name"] in OURS else torchvision_mae)(task)
+    make = part if task["name"] in PARTS else ours if task["name"] in OURS else torchvision_mae
+    run, versions = make(task)
     run(WARM_UP_BATCHES)
     return run, versions
 

@@ -106,6 +106,11 @@ class Picture:
         raise NotImplementedError
 
 
+def reduction(room: float) -> int:
+    """The ``reduce`` for a picture that may become smaller by a factor of ``room``: 1 .. 8."""
+    return next((factor for factor in (8, 4, 2) if room >= factor), 1)
+
+
 def open_picture(
     image: bytes | np.ndarray,
     channels: int | None = None,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from maskjax.data import files
-from maskjax.data.decode import DEFAULT, Picture, open_picture
+from maskjax.data.decode import DEFAULT, Picture, open_picture, reduction
 from maskjax.data.resize import check_resampler, resize
 from maskjax.data.shard_files import FORMATS, Item
 from maskjax.data.source import Source
@@ -156,8 +156,7 @@ def shrink(data: bytes | np.ndarray, name: str, recipe: Recipe) -> tuple[bytes, 
 def _reduced(picture: Picture, recipe: Recipe) -> np.ndarray:
     size = (picture.height, picture.width)
     scale = recipe.short_side / min(size)
-    room = 1 / (scale * _REDUCING_GAP)
-    pixels = picture.pixels(next((r for r in (8, 4, 2) if room >= r), 1))
+    pixels = picture.pixels(reduction(1 / (scale * _REDUCING_GAP)))
     wanted = tuple(max(1, round(side * scale)) for side in size)
     return np.ascontiguousarray(resize(pixels, wanted, "bicubic", recipe.resample))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from maskjax.data.boxes import Box, check_crop, random_resized_crop_box
 from maskjax.data.colour import Stage, apply_stages, check_stages
-from maskjax.data.decode import DEFAULT, Decoding, decode, open_picture
+from maskjax.data.decode import DEFAULT, Decoding, decode, open_picture, reduction
 from maskjax.data.erasing import RandomErasing
 from maskjax.data.geometric import flip_horizontally
 from maskjax.data.resize import check_resampler, cover_and_crop, crop_and_resize
@@ -77,18 +77,15 @@ class TrainTransform:
         picture = open_picture(example["image"], self.channels, example["id"], self.decoding)
         full = picture.height, picture.width
         # The coin is tossed first, and always, so that it is the same with and without the crop.
-        mirrored = [rng.random() < 0.5 for rng in rngs]
+        mirrored = [rng.random() < 0.5 and self.flip for rng in rngs]
         boxes = [self._box(rng, full) for rng in rngs]
         scales = [self._reduction(box) for box in boxes]
         pixels = {scale: picture.pixels(scale) for scale in sorted(set(scales))}
-        return [
-            self._finish(
-                self._resized(pixels[scale], box, 1 if pixels[scale].shape[:2] == full else scale),
-                self.flip and coin,
-                rng,
-            )
-            for scale, box, coin, rng in zip(scales, boxes, mirrored, rngs, strict=True)
+        resized = [
+            self._resized(pixels[scale], 1 if pixels[scale].shape[:2] == full else scale, box, coin)
+            for scale, box, coin in zip(scales, boxes, mirrored, strict=True)
         ]
+        return [self._finish(image, rng) for image, rng in zip(resized, rngs, strict=True)]
 
     def _box(self, rng: np.random.Generator, full: tuple[int, int]) -> Box | None:
         return random_resized_crop_box(rng, *full, self.scale, self.ratio) if self.crop else None
@@ -96,20 +93,20 @@ class TrainTransform:
     def _reduction(self, box: Box | None) -> int:
         if box is None or not self.reducing_gap:
             return 1
-        room = min(box[axis + 2] / self.size[axis] for axis in (0, 1)) / self.reducing_gap
-        return next(reduction for reduction in (8, 4, 2, 1) if room >= reduction or reduction == 1)
+        room = min(box[axis + 2] / self.size[axis] for axis in (0, 1))
+        return reduction(room / self.reducing_gap)
 
-    def _resized(self, pixels: np.ndarray, box: Box | None, scale: int) -> np.ndarray:
+    def _resized(self, pixels: np.ndarray, scale: int, box: Box | None, mirror: bool) -> np.ndarray:
+        how = self.size, self.interpolation, self.resample
         if box is None:
-            return cover_and_crop(pixels, self.size, 0, self.interpolation, self.resample)
+            image = cover_and_crop(pixels, self.size, 0, *how[1:])
+            return flip_horizontally(image) if mirror else image
         if scale > 1:
             # A reduced picture: the box shrinks with it, and may end between pixels.
             box = tuple(side / scale for side in box)
-        return crop_and_resize(pixels, box, self.size, self.interpolation, self.resample)
+        return crop_and_resize(pixels, box, *how, mirror)
 
-    def _finish(self, image: np.ndarray, mirror: bool, rng: np.random.Generator) -> np.ndarray:
-        if mirror:
-            image = flip_horizontally(image)
+    def _finish(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = apply_stages(self.stages, image, rng)
         if self.erasing is not None:
             image = self.erasing(image, rng)

@@ -79,6 +79,16 @@ def test_boxes_between_pixels(height, width, h, w, edges, setting):
     assert np.array_equal(inside, again)
 
 
+@pytest.mark.parametrize("resample, interpolation", SETTINGS)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("size", [(11, 17), (30, 40)])
+def test_mirrored(resample, interpolation, channels, size):
+    image = host_rng(0, "noise", 1).integers(0, 256, (30, 40, channels), np.uint8)
+    how = (0, 0, 30, 40), size, interpolation, resample
+    mirrored = resize.crop_and_resize(image, *how, mirror=True)
+    assert np.array_equal(mirrored, resize.crop_and_resize(image, *how)[:, ::-1])
+
+
 def test_threads_do_not_share_buffers():
     expected = resize.resize(PHOTO, (64, 64), "bicubic", "simd")
     wrong = []
