@@ -8,8 +8,8 @@ that benchmark; its time is scaled by images to the batch of the masks. All run 
 after round, in one process on one core and one thread, each after an untimed call of its own;
 compared are medians over the rounds of process CPU time. The shares are those of a CPU: an
 accelerator speeds up the matmuls of the step far more than sorts and loops, so there they are
-larger. A law is sequential if its steps depend on each other (block-wise masks, brush strokes);
-the aim of at most 2 % is for the others.
+larger (`masks_tpu.py` estimates them). A law is sequential if its steps depend on each other
+(block-wise masks, brush strokes); the aim of at most 2 % is for the others.
 """
 
 import argparse
@@ -88,18 +88,22 @@ def spatial() -> dict[str, Generator]:
         ),
         "block, BEiT": Generator(split(masking.block), sequential=tries["beit"]),
         "block, CAE": Generator(split(masking.block, law="cae"), sequential=tries["cae"]),
-        "irregular (56 px, to tokens)": Generator(strokes, sequential=4 * 8),
+        # A stroke is a walk of six turns; its passes over the pixels could run side by side.
+        "irregular (56 px, to tokens)": Generator(strokes, sequential=6),
     }
 
 
 def guided() -> dict[str, Generator]:
     """Coloured and guided masks, decoding, dropping, video, modalities, mixing."""
+    import numpy as np
+
     from maskjax import masking
     from maskjax.masking import confidence, progressive
 
     visible = {"num_visible": VISIBLE}
     scores = ((TOKENS,),)
     counts = progressive.keep_counts(TOKENS, 0.75)
+    bank = np.random.default_rng(0).random((16, 128, 128), np.float32)
 
     def colored(color, **options):
         return Generator(lambda k: masking.colored(k, GRID, color=color, **visible, **options))
@@ -108,6 +112,9 @@ def guided() -> dict[str, Generator]:
         "colored, green": colored("green"),
         "colored, green, wrapped": colored("green", edges="wrap"),
         "colored, red": colored("red"),
+        "colored_from_bank": Generator(
+            lambda key: masking.colored_from_bank(key, bank, GRID, **visible)
+        ),
         "sampled": Generator(lambda key, w: masking.sampled(key, w, **visible), scores),
         "ranked": Generator(lambda key, w: masking.ranked(w, **visible), scores),
         "easy_to_hard": Generator(

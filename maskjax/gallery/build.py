@@ -82,5 +82,6 @@ def _small(entry: Entry, result: Any, scene: Scene) -> tuple[np.ndarray, str] | 
         return None
     share = frequency(entry, scene)
     low, high = (round(100 * value) for value in (share.min(), share.max()))
-    text = f"hidden in {low} to {high} % of {entry.num_keys:,} keys, by place"
+    range_ = f"{low}" if low == high else f"{low} to {high}"
+    text = f"hidden in {range_} % of {entry.num_keys:,} keys, by place"
     return render.heat(share), text

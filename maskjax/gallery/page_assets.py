@@ -3,7 +3,7 @@
 STYLE = """
 main { max-width: 1300px; }
 h2 { border-top: 3px solid var(--line); padding-top: .6rem; }
-.cards { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(186px, 1fr)); }
+.cards { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(206px, 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: .7rem; min-width: 0; display: flex; flex-direction: column; }
 .card canvas { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }

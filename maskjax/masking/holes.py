@@ -176,21 +176,28 @@ def _vertices(noise: StrokeNoise, size: tuple[int, int]) -> Array:
 
 
 def _stroke_field(vertices: Array, radius: Array, absent: Array, size: tuple[int, int]) -> Array:
-    """float[H, W] >= 0: distance to the nearest stroke, in its radii; absent ones do not count."""
+    """float[H, W] >= 0: squared distance to the nearest stroke, in its radii, for what is ranked.
+
+    Strokes that are absent do not count. One stroke at a time, all its pieces in one pass over the
+    image: no array has an image for each piece.
+    """
     rows = jnp.arange(size[0], dtype=jnp.float32)[:, None]
     columns = jnp.arange(size[1], dtype=jnp.float32)
 
-    def nearer(field: Array, piece: tuple[Array, ...]) -> tuple[Array, None]:
-        a, b, radius, absent = piece
-        along = b - a
-        share = ((rows - a[0]) * along[0] + (columns - a[1]) * along[1]) / (along @ along + 1e-6)
-        share = jnp.clip(share, 0, 1)
-        distance = jnp.hypot(rows - a[0] - share * along[0], columns - a[1] - share * along[1])
-        return jnp.minimum(field, jnp.where(absent, FAR, distance / radius)), None
+    def nearer(field: Array, stroke: tuple[Array, ...]) -> tuple[Array, None]:
+        corners, scale, absent = stroke
+        # Squared and by a product: square roots and divisions would be most of the time.
+        nearest = FAR
+        for a, b in zip(corners[:-1], corners[1:], strict=True):
+            along = b - a
+            unit = along / (along @ along + 1e-6)
+            share = jnp.clip((rows - a[0]) * unit[0] + (columns - a[1]) * unit[1], 0, 1)
+            down, right = rows - a[0] - share * along[0], columns - a[1] - share * along[1]
+            nearest = jnp.minimum(nearest, jnp.square(down) + jnp.square(right))
+        return jnp.minimum(field, jnp.where(absent, FAR, nearest * scale)), None
 
-    starts, ends = vertices[:, :-1].reshape(-1, 2), vertices[:, 1:].reshape(-1, 2)
-    per_piece = (jnp.repeat(x, vertices.shape[1] - 1) for x in (radius, absent))
-    return lax.scan(nearer, jnp.full(size, FAR), (starts, ends, *per_piece))[0]
+    strokes = (vertices, 1 / jnp.square(radius), absent)
+    return lax.scan(nearer, jnp.full(size, FAR), strokes)[0]
 
 
 def _area_range(area: Range) -> tuple[float, float]:

@@ -111,18 +111,18 @@ def progressive(
     if len(features) != len(num_keep) or not features:
         raise ValueError(f"{len(features)} features for {len(num_keep)} points; one each is needed")
     num_tokens = features[0].shape[-2]
+    num_keep = tuple(num_keep)
     if any(a < b for a, b in itertools.pairwise((num_tokens, *num_keep))):
-        raise ValueError(f"num_keep {tuple(num_keep)} must not rise, nor exceed {num_tokens}")
-    ids, dropped = jnp.arange(num_tokens, dtype=jnp.int32), []
+        raise ValueError(f"num_keep {num_keep} must not rise, nor exceed {num_tokens}")
+    left, active, dropped = num_tokens, jnp.ones(num_tokens, bool), []
     for point, (tokens, count) in enumerate(zip(features, num_keep, strict=True)):
         chex.assert_axis_dimension(tokens, -2, num_tokens)
-        active = (ids[:, None] == jnp.arange(num_tokens)).any(0)
         noise = _of_point(noise_or_key, point)
         score = redundancy(tokens, active, noise_or_key=noise, num_anchors=num_anchors)
-        kept, gone = drop(score[ids], num_keep=count)
-        dropped.insert(0, ids[gone])
-        ids = ids[kept]
-    return TokenSplit(jnp.concatenate([ids, *dropped]), tuple(reversed(num_keep)))
+        order, active = _lowest(score, active, count)
+        dropped.insert(0, order[count:left])
+        left = count
+    return TokenSplit(jnp.concatenate([jnp.sort(order[:left]), *dropped]), num_keep[::-1])
 
 
 def active_ids(split: TokenSplit, point: int) -> Array:
@@ -131,6 +131,21 @@ def active_ids(split: TokenSplit, point: int) -> Array:
     They are in raster order only after the last point; -1 gives that one.
     """
     return split.ids[..., : split.cuts[::-1][point]]
+
+
+def _lowest(score: Array, active: Array, count: int) -> tuple[Array, Array]:
+    """Active ids by rising score, then all others: int32[N]; and which are the first `count`.
+
+    By comparison with the last of these: neither a look-up nor a second sort.
+    """
+    # Finite, so that NaN comes after every score and before what is not active.
+    score = jnp.where(jnp.isnan(score), jnp.finfo(score.dtype).max, score)
+    ids = jnp.arange(score.shape[-1], dtype=jnp.int32)
+    scores, order = jax.lax.sort((jnp.where(active, score, jnp.inf), ids), num_keys=1)
+    if count == 0:
+        return order, jnp.zeros_like(active)
+    last, last_id = scores[count - 1], order[count - 1]
+    return order, active & ((score < last) | ((score == last) & (ids <= last_id)))
 
 
 def _anchors(active: Array, noise_or_key: Array | None, num: int | None) -> Array:
