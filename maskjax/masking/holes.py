@@ -4,6 +4,7 @@ To hide the tokens that a hole touches, exactly K of them visible:
 `from_hidden(patches.from_pixels(hole, patch), num_visible=K)`.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -188,7 +189,7 @@ def _stroke_field(vertices: Array, radius: Array, absent: Array, size: tuple[int
         corners, scale, absent = stroke
         # Squared and by a product: square roots and divisions would be most of the time.
         nearest = FAR
-        for a, b in zip(corners[:-1], corners[1:], strict=True):
+        for a, b in itertools.pairwise(corners):
             along = b - a
             unit = along / (along @ along + 1e-6)
             share = jnp.clip((rows - a[0]) * unit[0] + (columns - a[1]) * unit[1], 0, 1)
