@@ -86,23 +86,22 @@ def restoration_loss(attention: Array, visible: Array) -> Array:
     return entropy / jnp.log(visible.sum(-1))[..., None, None]
 
 
-def sparsity_loss(attention: Array, visible: Array, early: Array | bool) -> Array:
+def sparsity_loss(attention: Array, hidden: Array, early: Array | bool) -> Array:
     """L_spa of every query, float32[..., H, N]; mean over heads and visible tokens of all layers.
 
     Attention to mask tokens (early layers only) + 0.1 * entropy of the row by log N.
 
     Args:
         attention: float[..., H, N, N], after the softmax.
-        visible: bool[..., N].
+        hidden: bool[..., N], the mask tokens.
         early: whether the layer is an early one; may be traced.
     """
     attention = attention.astype(jnp.float32)
-    spent = jnp.where(visible[..., None, None, :], 0, attention).sum(-1)
+    spent = jnp.where(hidden[..., None, None, :], attention, 0).sum(-1)
     entropy = -(attention * jnp.log(attention + EPS)).sum(-1)
     return jnp.where(early, spent, 0) + 0.1 * entropy / jnp.log(attention.shape[-1])
 
 
-def recalibration(visible: Array, strength: Array | float) -> Array:
+def recalibration(visible: Array, hidden: Array, strength: Array | float) -> Array:
     """Bias float32[..., N, N]: `strength` (<= 0) from visible queries to mask tokens, else 0."""
-    from_visible = visible[..., :, None] & ~visible[..., None, :]
-    return jnp.where(from_visible, jnp.float32(strength), 0)
+    return jnp.where(visible[..., :, None] & hidden[..., None, :], jnp.float32(strength), 0)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -18,6 +18,8 @@ Remat = Literal["none", "dots", "full"]
 TAPS = ("block", "query", "key", "value", "attention")
 # What is added to the scores: one array for all layers, or a function of a layer's number int32[].
 Bias = Array | Callable[[Array], Array]
+# ({tap: activation} of a layer, its number int32[]) -> something smaller.
+Probe = Callable[[Mapping[str, Array], Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Stack:
         allow: Allow | None = None,
         context: Sequence[Array] = (),
         bias: Bias | None = None,
+        probes: Mapping[str, Probe] | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D] and the activations that were asked for.
 
@@ -89,31 +92,35 @@ class Stack:
             context: further arguments of the block, the same for every layer: a memory to look at.
             bias: as of `Attention`, for every layer alike, or a function of the layer's number that
                 gives one: nothing of the size [depth, ...] has to exist.
+            probes: {name: (what the block saw, the layer's number) -> array}: worked out inside the
+                layer, so that attention maps need not be kept for all layers.
 
         Returns:
-            Tokens and {tap: activation}.
+            Tokens and {tap or probe: [depth, ...]}.
 
         Raises:
             ValueError: for an unknown tap or layer.
         """
         names = _tap_names(taps, self.taps, self.depth)
         scales = None if drop_noise is None else self._branch_scales(drop_noise)
-        numbers = jnp.arange(self.depth) if callable(bias) else None
+        numbers = jnp.arange(self.depth) if callable(bias) or probes else None
         parts = []
         for start, stop, masked in self._runs(allow is not None):
             layers = (params, scales, numbers)
             if (start, stop) != (0, self.depth):
                 layers = jax.tree.map(lambda leaf: leaf[start:stop], layers)  # noqa: B023
             options = (allow if masked else None, *context)
-            run = functools.partial(self._body, names, options, bias)
+            run = functools.partial(self._body, names, options, bias, probes or {})
             turns = range(start, min(stop, start + len(self.blocks)))
             bodies = [run(self.blocks[i % len(self.blocks)]) for i in turns]
             x, seen = _scan(bodies, x, layers, stop - start, self.scan)
             parts.append(seen)
         seen = parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
-        return x, {tap: _pick(seen, tap) for tap in taps}
+        return x, {tap: _pick(seen, tap) for tap in (*taps, *(probes or ()))}
 
-    def _body(self, names: Sequence[str], options: tuple, bias, block: nn.Module) -> Callable:
+    def _body(
+        self, names: Sequence[str], options: tuple, bias, probes: Mapping, block: nn.Module
+    ) -> Callable:
         """One layer as (x, its slices) -> (x, taps)."""
 
         def body(x: Array, layer: tuple) -> tuple[Array, dict[str, Array]]:
@@ -121,7 +128,8 @@ class Stack:
             given = {} if bias is None else {"bias": bias(number) if callable(bias) else bias}
             x = constrain_batch(x)
             x, seen = block.apply({"params": variables}, x, scale, *options, **given)
-            return constrain_batch(x), {name: seen[name] for name in names}
+            probed = {name: probe(seen, number) for name, probe in probes.items()}
+            return constrain_batch(x), {**{name: seen[name] for name in names}, **probed}
 
         return _rematerialised(body, self.remat, self.scan)
 

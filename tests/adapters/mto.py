@@ -22,16 +22,17 @@ def outputs(given: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
     @jax.jit
     def run(x, scores, visible):
+        hidden = ~visible
         attention = attention_ops.weights(scores)
-        bias = mask_tokens.recalibration(visible, cfg["b"])[:, None]
+        bias = mask_tokens.recalibration(visible, hidden, cfg["b"])[:, None]
         cosine = mask_tokens.affinity(x)
         return {
             "H": mask_tokens.evenness(cosine, visible, cfg["t"]),
             "Het": mask_tokens.heterogeneity(x, visible, cfg["t"]),
             "L_e": mask_tokens.singularity_loss(x, visible, cfg["t"]),
             "L_r": mask_tokens.restoration_loss(attention, visible),
-            "L_spa_early": mask_tokens.sparsity_loss(attention, visible, True),
-            "L_spa_late": mask_tokens.sparsity_loss(attention, visible, False),
+            "L_spa_early": mask_tokens.sparsity_loss(attention, hidden, True),
+            "L_spa_late": mask_tokens.sparsity_loss(attention, hidden, False),
             "attention": attention,
             "attention_recalibrated": attention_ops.weights(scores, bias=bias),
         }
