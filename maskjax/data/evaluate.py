@@ -1,6 +1,5 @@
 """The evaluation iterator: every image exactly once, in the order of the source."""
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -102,15 +101,13 @@ class _Reader:
             log.warning("left out of the evaluation: %s", error)
             return Row(error.name, None, Bad(number, error.name, str(error)))
 
-    def blank(self, rows: list[Row]) -> Fields:
-        """Padding: zeros like the fields of any of the rows, or of the first usable example."""
-        others = (self(number) for number in range(len(self.source)))
-        known = (row.fields for row in itertools.chain(rows, others) if row.fields is not None)
-        fields = next(known, None)
+    def first(self) -> Fields:
+        """The fields of the first usable example."""
+        rows = (self(number) for number in range(len(self.source)))
+        fields = next((row.fields for row in rows if row.fields is not None), None)
         if fields is None:
             raise UserError("no example of the evaluation source can be used")
-        zeros = {name: np.zeros_like(value) for name, value in fields.items()}
-        return {**zeros, "label": np.int32(-1)} if "label" in fields else zeros
+        return fields
 
     def _good(self, number: int) -> Row:
         example = read_example(self.source, number)
@@ -121,7 +118,7 @@ class _Reader:
 
 
 def _batches(reader: _Reader, blocks: list[range], tally: Tally, ids: bool):
-    total, blank = len(reader.source), None
+    total, known = len(reader.source), None
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
 
         def submit(block: range) -> list[Future]:
@@ -135,14 +132,21 @@ def _batches(reader: _Reader, blocks: list[range], tally: Tally, ids: bool):
                 bad = [row.bad for row in rows if row.bad]
                 tally.add(len(rows) - len(bad), bad)
                 rows += [Row("", None)] * (len(block) - len(rows))
-                if blank is None and any(row.fields is None for row in rows):
-                    blank = reader.blank(rows)
-                yield _assemble(rows, block, blank, ids)
+                known = known or next((row.fields for row in rows if row.fields), None)
+                if known is None:  # A process without any image pads as well.
+                    known = reader.first()
+                yield _assemble(rows, block, _blank(known), ids)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _assemble(rows: list[Row], block: range, blank: Fields | None, ids: bool) -> dict[str, Any]:
+def _blank(fields: Fields) -> Fields:
+    """What padding looks like."""
+    zeros = {name: np.zeros_like(value) for name, value in fields.items()}
+    return {**zeros, "label": np.int32(-1)} if "label" in fields else zeros
+
+
+def _assemble(rows: list[Row], block: range, blank: Fields, ids: bool) -> dict[str, Any]:
     valid = [row.fields is not None for row in rows]
     batch = stack([row.fields or blank for row in rows], [row.id for row in rows])
     batch["valid"] = np.array(valid)

@@ -43,7 +43,8 @@ class ExampleError(UserError):
     """
 
     def __init__(self, reason: str, name: str = ""):
-        super().__init__(reason if name in reason else f"example {name!r}: {reason}")
+        called = name if name.startswith("example ") else f"example {name!r}"
+        super().__init__(reason if name in reason else f"{called}: {reason}")
         self.name = name
 
 

@@ -45,7 +45,10 @@ class BadExamples:
         Args:
             entries: each with "id", "reason", and "position", that of the row it was read for.
         """
-        new = {entry["id"]: entry for entry in entries if entry["id"] not in self._known}
+        new: dict[str, Entry] = {}
+        for entry in entries:
+            if entry["id"] not in self._known:
+                new.setdefault(entry["id"], entry)
         if new:
             self._known |= new
             _write(self._own, self._known.values())

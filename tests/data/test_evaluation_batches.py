@@ -54,6 +54,86 @@ def test_every_image_exactly_once(count, rows, processes):
     assert seen == list(range(count))
 
 
+class Counted:
+    """A source that notes what is read of it, and cannot read some."""
+
+    def __init__(self, size, broken=()):
+        self.size, self.broken, self.read = size, set(broken), []
+        self.class_names = None
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        if number in self.broken:
+            raise UserError(f"cannot read {number}.png")
+        picture = np.full((4, 4, 1), number, np.uint8)
+        return {"image": picture, "label": number % 3, "id": f"{number}.png"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 8))
+def test_every_image_is_read_exactly_once(count, rows, processes):
+    """But for a process without any: it reads one, to know what padding looks like."""
+    read = []
+    for index in range(processes):
+        source = Counted(count)
+        list(
+            evaluation_batches(
+                source,
+                TRANSFORM,
+                batch_size=rows * processes,
+                process_index=index,
+                process_count=processes,
+            )
+        )
+        mine = {n for n in range(count) if n // rows % processes == index}
+        assert sorted(source.read) == (sorted(mine) or [0])
+        read += source.read if mine else []
+    assert sorted(read) == list(range(count))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data(), st.integers(2, 40), st.integers(1, 9), st.integers(1, 4))
+def test_skipped_images_are_left_out_on_any_number_of_processes(data, count, rows, processes):
+    broken = data.draw(st.sets(st.integers(0, count - 1), max_size=min(count - 1, 30)))
+    seen = []
+    for index in range(processes):
+        for batch in evaluation_batches(
+            Counted(count, broken),
+            TRANSFORM,
+            batch_size=rows * processes,
+            process_index=index,
+            process_count=processes,
+            ids=True,
+            on_error="skip",
+        ):
+            assert all(len(value) == rows for value in batch.values())
+            valid = batch["valid"]
+            assert (batch["label"][~valid] == -1).all()
+            assert not batch["image"][~valid].any()
+            assert [bool(name) for name in batch["id"]] == valid.tolist()
+            seen += batch["position"][valid, 1].tolist()
+    assert sorted(seen) == sorted(set(range(count)) - broken)
+
+
+def test_skipped_images_are_named(caplog):
+    list(evaluation_batches(Counted(5, {3}), TRANSFORM, batch_size=2, on_error="skip"))
+    assert "left out of the evaluation: example 3: cannot read 3.png" in caplog.text
+
+
+def test_too_many_skipped_images_are_an_error():
+    source = Counted(100, range(0, 100, 2))
+    with pytest.raises(UserError, match=r"(?s)of the \d+ evaluation examples.*0\.png"):
+        list(evaluation_batches(source, TRANSFORM, batch_size=10, on_error="skip"))
+
+
+def test_no_usable_image_at_all():
+    with pytest.raises(UserError, match="no example of the evaluation source can be used"):
+        list(evaluation_batches(Counted(3, {0, 1, 2}), TRANSFORM, batch_size=3, on_error="skip"))
+
+
 def test_types():
     _, ((batch, *_),) = batches_of_each_process(5, 4, 1)
     assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
