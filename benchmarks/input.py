@@ -84,10 +84,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON")
     add_options(parser, rounds=7, units=8, unit="batches", out="input.json")
     options = parser.parse_args(argv)
-    if min(options.rounds, options.units, options.batch) < 1 or options.images < options.batch:
-        parser.error(
-            "--rounds, --batches and --batch must be at least 1, --images at least a batch"
-        )
+    if (
+        min(options.rounds, options.units, options.batch, options.images) < 1
+        or options.names < options.batch
+    ):
+        parser.error("--rounds, --batches, --batch must be at least 1, --names at least a batch")
     options.out = options.out or OUT / "input.json"
     return options
 

@@ -98,9 +98,10 @@ def part(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     from maskjax.data.resize import crop_and_resize
 
     files = source.resolve(f"folder:{task['data']}", "train")
-    data = [files[number]["image"] for number in range(256)]
+    count = min(256, len(files))
+    data = [files[number]["image"] for number in range(count)]
     pixels = [decode(image, 3) for image in data]
-    rngs = [host_rng(0, "augment", number) for number in range(256)]
+    rngs = [host_rng(0, "augment", number) for number in range(count)]
     cuts = [
         boxes.random_resized_crop_box(rng, *image.shape[:2], SCALE)
         for rng, image in zip(rngs, pixels, strict=True)
@@ -118,10 +119,10 @@ def part(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
             return crop_and_resize(pixels[number], box, (SIZE, SIZE), "bicubic", setting)
         return flip_horizontally(small[number])
 
-    numbers = itertools.cycle(range(256))
+    numbers = itertools.cycle(range(count))
 
-    def run(count: int):
-        for _ in range(count):
+    def run(batches: int):
+        for _ in range(batches):
             if step == "batch":
                 np.stack([small[next(numbers)] for _ in range(task["batch"])])
                 continue

@@ -10,4 +10,5 @@ only numpy and Pillow stay free of Grain.
     train.train_iterator                        endless, exact to resume on any number of hosts
     evaluate.evaluation_batches                 finite, every image exactly once
     stats.run, stats.known_stats                mean and standard deviation per channel
+    prepare.prepare                             images reduced once, written in shards
 """

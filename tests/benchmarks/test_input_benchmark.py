@@ -20,7 +20,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_one_round_of_ours(tmp_path):
     out = tmp_path / "folder" / "input.json"
-    names = ["maskjax", "maskjax/simd/2-views"]
+    names = ["maskjax", "maskjax/simd/2-views", "part/decode=pillow"]
     options = ("--images", "8", "--names", "16", "--batch", "4", "--rounds", "1", "--batches", "1")
     done = call(*options, "--out", str(out), "--contestants", *names)
     assert done.returncode == 0, done.stderr
