@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from maskjax.masking.noise import noise_of
+from maskjax.masking.noise import noise_of, varying_like
 from maskjax.masking.sampling import from_scores
 from maskjax.masking.split import TokenSplit
 
@@ -118,7 +118,8 @@ def _cover(
         return (hidden | (rectangle & taken), count + new * taken, failures), None
 
     zero = jnp.zeros((), jnp.int32)
-    return lax.scan(step, (jnp.zeros(grid, bool), zero, zero), tries)[0][0]
+    start = varying_like((jnp.zeros(grid, bool), zero, zero), tries)
+    return lax.scan(step, start, tries)[0][0]
 
 
 def _rectangle(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from maskjax.masking import boxes
-from maskjax.masking.noise import is_key, noise_of
+from maskjax.masking.noise import is_key, noise_of, varying_like
 
 Range = float | tuple[float, float]
 # The pieces of a stroke leave its direction by this angle, give or take (radians).
@@ -151,7 +151,7 @@ def smallest(x: Array, count: Array) -> Array:
         trial = below | (1 << (30 - i))
         return jnp.where((bits < trial).sum(dtype=jnp.int32) <= count, trial, below)
 
-    edge = lax.fori_loop(0, 31, step, jnp.zeros((), jnp.int32))
+    edge = lax.fori_loop(0, 31, step, varying_like(jnp.zeros((), jnp.int32), bits, count))
     inside, ties = bits < edge, bits == edge
     missing = count - inside.sum(dtype=jnp.int32)
     return inside | (ties & (jnp.cumsum(ties, dtype=jnp.int32) <= missing))
@@ -172,7 +172,7 @@ def _vertices(noise: StrokeNoise, size: tuple[int, int]) -> Array:
         return to, to
 
     start = noise.strokes[:, :2] * sides
-    _, path = lax.scan(move, start, jnp.swapaxes(moves, 0, 1))
+    _, path = lax.scan(move, varying_like(start, moves), jnp.swapaxes(moves, 0, 1))
     return jnp.concatenate([start[:, None], jnp.swapaxes(path, 0, 1)], 1)
 
 
@@ -198,7 +198,7 @@ def _stroke_field(vertices: Array, radius: Array, absent: Array, size: tuple[int
         return jnp.minimum(field, jnp.where(absent, FAR, nearest * scale)), None
 
     strokes = (vertices, 1 / jnp.square(radius), absent)
-    return lax.scan(nearer, jnp.full(size, FAR), strokes)[0]
+    return lax.scan(nearer, varying_like(jnp.full(size, FAR), *strokes), strokes)[0]
 
 
 def _area_range(area: Range) -> tuple[float, float]:

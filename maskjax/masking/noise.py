@@ -1,5 +1,7 @@
 """A generator takes one typed PRNG key, or the noise that it would have drawn with it."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,20 @@ from jax import Array
 def is_key(value: Any) -> bool:
     """Whether `value` is a typed PRNG key (`jax.random.key`), or an array of them."""
     return jnp.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key)
+
+
+def varying_like(x: Any, *others: Array) -> Any:
+    """The same x, but differing between devices where one of `others` does.
+
+    What a loop carries must come in as it goes out: inside `shard_map` constants, which are alike
+    on all devices, must not turn into what is not. Compiles to nothing.
+
+    Args:
+        x: tree of arrays.
+        others: what the loop's results depend on.
+    """
+    either = functools.reduce(operator.and_, ((other != 0).any() for other in others))
+    return jax.tree.map(lambda leaf: jnp.where(either, leaf, leaf), x)
 
 
 def noise_of(

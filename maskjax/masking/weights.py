@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from maskjax.masking.noise import varying_like
+
 Tree = Any
 # A regular expression that is searched in "encoder/blocks/mlp/fc1/kernel", or a function of it.
 Select = str | Callable[[str], bool]
@@ -202,7 +204,8 @@ def _largest(holds: Callable[[Array], Array]) -> Array:
         higher = value | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
         return jnp.where(holds(higher), higher, value)
 
-    return jax.lax.fori_loop(0, 32, raise_bit, jnp.uint32(0))
+    start = varying_like(jnp.uint32(0), holds(jnp.uint32(0)))
+    return jax.lax.fori_loop(0, 32, raise_bit, start)
 
 
 def _places(shapes: list[tuple[int, ...]]) -> list[Array]:

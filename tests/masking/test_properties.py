@@ -98,3 +98,20 @@ def test_context_and_targets(num_targets, seed):
 def blocks(num_targets):
     options = {"num_targets": num_targets, "min_context": 3, "num_tries": 3}
     return jax.jit(jax.vmap(lambda key: multiblock(key, (4, 6), **options)))
+
+
+# Loops, look-ups, sorts, products: what a device could be told apart by.
+@pytest.mark.parametrize(
+    "name",
+    ["block, BEiT", "irregular", "colored, red", "colored_from_bank", "dirichlet", "progressive"],
+)
+def test_inside_shard_map(name):
+    law, grid = LAWS[name], (4, 6)
+    counts = law.counts(grid)
+    count = counts[len(counts) // 2]
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.PartitionSpec("data")
+    many = jax.vmap(lambda key: law.hidden(law.draw(key, grid, count)))
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    found = jax.jit(jax.shard_map(many, mesh=mesh, in_specs=rows, out_specs=rows))(keys)
+    np.testing.assert_array_equal(found, jax.jit(many)(keys))
