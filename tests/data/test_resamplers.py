@@ -79,6 +79,25 @@ def test_boxes_between_pixels(height, width, h, w, edges, setting):
     assert np.array_equal(inside, again)
 
 
+@pytest.mark.parametrize("interpolation", resize.RESAMPLERS["simd"])
+def test_simd_gives_the_same_on_every_processor(interpolation):
+    """With and without the instruction sets of this one: whole numbers, not floats."""
+    import cykooz_resizer as simd
+
+    expected = resize.resize(PHOTO, (97, 211), interpolation, "simd")
+    default, seen = resize._local.resizer.cpu_extensions, []
+    for extensions in simd.CpuExtensions:
+        try:
+            resize._local.resizer.cpu_extensions = extensions
+        except ValueError:  # Not on this processor.
+            continue
+        seen.append(extensions)
+        again = resize.resize(PHOTO, (97, 211), interpolation, "simd")
+        assert np.array_equal(again, expected)
+    resize._local.resizer.cpu_extensions = default
+    assert simd.CpuExtensions.none in seen
+
+
 @pytest.mark.parametrize("resample, interpolation", SETTINGS)
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("size", [(11, 17), (30, 40)])
