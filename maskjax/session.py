@@ -44,6 +44,7 @@ class Session(contextlib.ExitStack):
         parts: what `build.experiment` made, checked.
         source: training data.
         workdir: folder of the run, with its config written.
+        began: when the command began, in seconds of `time.monotonic`; default now.
 
     Attributes:
         state: the training state.
@@ -51,9 +52,18 @@ class Session(contextlib.ExitStack):
         skipped: examples that were skipped before that.
     """
 
-    def __init__(self, parts: build.Experiment, source: Source, workdir: pathlib.Path):
+    def __init__(
+        self,
+        parts: build.Experiment,
+        source: Source,
+        workdir: pathlib.Path,
+        began: float | None = None,
+    ):
         super().__init__()
         self.parts, self.config, self.workdir = parts, parts.config, workdir
+        self.began = time.monotonic() if began is None else began
+        # Compiled: step by step in Python a schedule takes milliseconds a call.
+        self.learning_rate = jax.jit(parts.learning_rate)
         self.total_steps = parts.schedule.total_steps
         self.scores: tuple[int, dict[str, float]] = (0, {})  # of the last evaluation, and its step
         with contextlib.ExitStack() as opened:  # closed again if anything here fails
@@ -167,7 +177,10 @@ class Session(contextlib.ExitStack):
 
     def _log(self, done: int, metrics: Mapping[str, float]):
         speed = self.progress.update(done, metrics)
-        values = {**metrics, "lr": float(self.parts.learning_rate(done - 1))}
+        values = {**metrics, "lr": float(self.learning_rate(done - 1))}
+        if done == self.start_step + 1:
+            values["seconds_to_first_step"] = seconds = time.monotonic() - self.began
+            print(f"first step done after {seconds:.1f} s: imports, data, compilation", flush=True)
         values |= self._data_metrics(done)
         if speed is not None:
             values["images_per_second"] = speed
@@ -213,7 +226,7 @@ class Session(contextlib.ExitStack):
     def _report(self):
         config, length = self.config, self.parts.schedule
         params = sum(leaf.size for leaf in jax.tree.leaves(self.parts.abstract_state.params))
-        peak = max(float(self.parts.learning_rate(s)) for s in self._probe_steps())
+        peak = max(float(self.learning_rate(step)) for step in self._probe_steps())
         facts = {
             "device": runtime.device_report(self.parts.mesh),
             "parameters": params,

@@ -11,6 +11,7 @@ import argparse
 import logging
 import pathlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from maskjax.errors import UserError
@@ -40,17 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def run(args: argparse.Namespace) -> int:
     """Loads the config and trains; the exit code is 128 + the signal that stopped the run."""
+    began = time.monotonic()
     from maskjax.config import load_config
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config, overrides = load_config(args.config, args.overrides)
-    return train(config, args.workdir, overrides)
+    return train(config, args.workdir, overrides, began)
 
 
-def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None = None) -> int:
+def train(
+    config: "ConfigDict",
+    workdir: str,
+    overrides: dict[str, Any] | None = None,
+    began: float | None = None,
+) -> int:
     """Trains what `config` describes in `workdir`; for scripts and tests as well.
+
+    Args:
+        config: resolved.
+        workdir: folder of the run.
+        overrides: what of the config came from the command line.
+        began: when the command began, in seconds of `time.monotonic`; default now.
 
     Returns:
         0, or 128 + the number of the signal that stopped the run (130 = Ctrl-C, 143 = SIGTERM).
@@ -58,6 +71,7 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
     Raises:
         UserError: for a config, data or workdir that does not fit; before anything is compiled.
     """
+    began = time.monotonic() if began is None else began
     from maskjax import build, data_parts
     from maskjax.config import FREE_KEYS
     from maskjax.observe import run_files
@@ -76,6 +90,7 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
         )
     build.check_settings(config)
     runtime.enable_compile_cache()
+    runtime.keep_freed_memory()
     source = data_parts.data_source(config, "train")
     data_parts.check_example(config, source)
     parts = build.experiment(config, len(source) * config.data.views)
@@ -86,5 +101,5 @@ def train(config: "ConfigDict", workdir: str, overrides: dict[str, Any] | None =
         run_files.write_config(workdir, resolved, overrides or {})
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
-    with Session(parts, source, pathlib.Path(workdir)) as session:
+    with Session(parts, source, pathlib.Path(workdir), began) as session:
         return session.train()

@@ -2,9 +2,8 @@
 
 import re
 
-from runs import maskjax
-
 from maskjax.data.source import resolve
+from runs import maskjax
 
 
 def test_writes_goes_on_and_tells(tmp_path, capsys):
