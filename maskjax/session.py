@@ -179,7 +179,7 @@ class Session(contextlib.ExitStack):
         speed = self.progress.update(done, metrics)
         values = {**metrics, "lr": float(self.learning_rate(done - 1))}
         if done == self.start_step + 1:
-            values["seconds_to_first_step"] = seconds = time.monotonic() - self.began
+            seconds = time.monotonic() - self.began
             print(f"first step done after {seconds:.1f} s: imports, data, compilation", flush=True)
         values |= self._data_metrics(done)
         if speed is not None:

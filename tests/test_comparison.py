@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 import runs
+
 from maskjax import comparison
 from maskjax.errors import UserError
 from maskjax.observe import comparison_page

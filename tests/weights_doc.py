@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from runs import SHORT
 
 from maskjax.interop import Geometry, export_weights
 from maskjax.interop.shapes import param_tree
-from runs import SHORT
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "weights.md").read_text()
 # ViT-B becomes the tiny model, on the data of its config; official files have another suffix.

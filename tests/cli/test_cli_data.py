@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import runs
 from PIL import Image
 
-import runs
 from maskjax.data.benchmark import Measured, recommend, settings
 
 

@@ -8,9 +8,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+import runs
+from runs import TINY, maskjax
 
 import maskjax as package
-import runs
 from maskjax import build
 from maskjax.cli import run_arguments
 from maskjax.config import load_config
@@ -19,7 +20,6 @@ from maskjax.interop import Geometry, check, export_weights, files, layouts
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_tree
 from maskjax.saved import open_run
-from runs import TINY, maskjax
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 1)).astype(np.uint8)
 

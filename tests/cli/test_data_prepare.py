@@ -2,8 +2,9 @@
 
 import re
 
-from maskjax.data.source import resolve
 from runs import maskjax
+
+from maskjax.data.source import resolve
 
 
 def test_writes_goes_on_and_tells(tmp_path, capsys):

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 import weights_doc
+from runs import maskjax
 
 from maskjax.interop.layouts import FORMATS
 from maskjax.nn.teachers import teacher_names
-from runs import maskjax
 
 pytestmark = pytest.mark.slow
 

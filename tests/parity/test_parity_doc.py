@@ -8,9 +8,9 @@ pytest.importorskip("transformers", reason=reason)
 timm = pytest.importorskip("timm", reason=reason)
 
 import weights_doc  # noqa: E402
+from runs import maskjax  # noqa: E402
 
 from maskjax.interop.hub_config import timm_arguments  # noqa: E402
-from runs import maskjax  # noqa: E402
 
 
 def test_journeys(tmp_path, monkeypatch, capsys):

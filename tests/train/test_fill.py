@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import runs
+
 from maskjax import build, options
 from maskjax.config import default_config
 from maskjax.errors import UserError
