@@ -83,8 +83,9 @@ class Method:
             executable per value.
         coupled: the loss couples examples, so that micro-batches would change it.
         together: so many consecutive examples form a group and must lie on one device.
-        describe: facts that an exported file carries: "geometry" (what `interop.Geometry` takes),
-            "grid" (rows, columns) of the patches, mask settings, normalisation.
+        describe: facts that an exported file carries: "geometry" (what `interop.Geometry` takes; of
+            other networks what `nn.families.geometry_from` takes, with their "family"), "grid"
+            (rows, columns) of the patches, mask settings, normalisation.
         step_flops: matmul FLOPs of one training step per image, forward and backward; 0 = unknown.
     """
 

@@ -16,7 +16,7 @@ from maskjax.errors import UserError
 from maskjax.interop.encode import encode_function, load_encoder
 from maskjax.masking import Draws
 from maskjax.method import Tree
-from maskjax.nn.geometry import Geometry
+from maskjax.nn.families import AnyGeometry
 from maskjax.observe import run_files
 from maskjax.train.checkpoint import Checkpoints
 from maskjax.train.state import TrainState
@@ -117,7 +117,7 @@ def load(
     *,
     step: int | None = None,
     ema: bool = False,
-    geometry: Geometry | None = None,
+    geometry: AnyGeometry | None = None,
     format: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskjax.errors import UserError
+from maskjax.interop import backbones
 from maskjax.interop.folders import Weights, read
 from maskjax.interop.load import ImportReport, import_weights
+from maskjax.nn.families import AnyGeometry
 from maskjax.nn.geometry import Geometry
 
 Encode = Callable[[Any, Any], dict[str, Any]]
@@ -14,7 +16,7 @@ Encode = Callable[[Any, Any], dict[str, Any]]
 
 def load_encoder(
     path: str,
-    geometry: Geometry | None = None,
+    geometry: AnyGeometry | None = None,
     format: str | None = None,
 ) -> tuple[dict[str, Any], ImportReport, dict[str, tuple[float, ...]]]:
     """(parameters, report, {"mean", "std"} if the file tells them) of an encoder's weights.
@@ -49,7 +51,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def encode_function(geometry: Geometry, stats: Mapping[str, tuple[float, ...]]) -> Encode:
+def encode_function(geometry: AnyGeometry, stats: Mapping[str, tuple[float, ...]]) -> Encode:
     """(params, images) -> {"tokens", "mean", "cls", ...}, jitted.
 
     Args:
@@ -58,16 +60,19 @@ def encode_function(geometry: Geometry, stats: Mapping[str, tuple[float, ...]]) 
     """
     import jax
 
-    from maskjax.nn.teacher_vit import TeacherViT, to_patches
     from maskjax.targets.pixels import standardize
 
-    model = TeacherViT(geometry.encoder_only())
+    mean, std = (stats.get(key, (0.0,) * geometry.channels) for key in ("mean", "std"))
 
     @jax.jit
     def apply(params: Any, images: Any) -> dict[str, Any]:
-        patches = to_patches(images, geometry)
-        mean, std = (stats.get(key, (0.0,) * geometry.channels) for key in ("mean", "std"))
-        return model.apply({"params": params}, standardize(patches, mean, std))[0]
+        if not isinstance(geometry, Geometry):
+            return backbones.run(geometry, params, standardize(images, mean, std))[0]
+        from maskjax.nn.teacher_vit import TeacherViT, to_patches
+
+        model = TeacherViT(geometry.encoder_only())
+        patches = standardize(to_patches(images, geometry), mean, std)
+        return model.apply({"params": params}, patches)[0]
 
     def encode(params: Any, images: Any) -> dict[str, Any]:
         images = jax.numpy.asarray(images)
@@ -77,8 +82,9 @@ def encode_function(geometry: Geometry, stats: Mapping[str, tuple[float, ...]]) 
     return encode
 
 
-def _check_images(images: Any, geometry: Geometry, stats: Mapping[str, Any]):
-    frames = (geometry.frames,) if geometry.frames else ()
+def _check_images(images: Any, geometry: AnyGeometry, stats: Mapping[str, Any]):
+    clip = isinstance(geometry, Geometry) and geometry.frames > 0
+    frames = (geometry.frames,) if clip else ()
     wanted = (*frames, *geometry.image_size, geometry.channels)
     if tuple(images.shape[1:]) != wanted:
         found = tuple(images.shape)

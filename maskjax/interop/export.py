@@ -13,11 +13,12 @@ from maskjax.errors import UserError
 from maskjax.interop import files, folders, hub_config
 from maskjax.interop.convert import to_torch
 from maskjax.interop.hf_config import geometry_of
-from maskjax.interop.layouts import FORMATS, LAYOUTS
+from maskjax.interop.layouts import FORMATS, rules_of
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
 from maskjax.interop.snippets import snippet
 from maskjax.interop.text import metadata_text
+from maskjax.nn.families import AnyGeometry
 from maskjax.nn.geometry import Geometry
 
 # Parts of a tree that a geometry describes.
@@ -54,7 +55,7 @@ class ExportReport:
 
     path: Path
     layout: str
-    geometry: Geometry
+    geometry: AnyGeometry
     num_arrays: int
     num_values: int
     dropped: tuple[str, ...]
@@ -71,7 +72,7 @@ class ExportReport:
 
 def export_weights(
     params: Mapping[str, Any],
-    geometry: Geometry,
+    geometry: AnyGeometry,
     metadata: Mapping[str, Any],
     format: str,
     out: str | os.PathLike,
@@ -102,7 +103,7 @@ def export_weights(
     beside = _beside(layout, written, metadata) if folder else {}
     _check_params(params, geometry)
     dropped = {p: leaf for p, leaf in flatten(params).items() if p not in param_shapes(written)}
-    arrays = to_torch(params, LAYOUTS[layout](written), allow_dropped=dropped)
+    arrays = to_torch(params, rules_of(layout, written), allow_dropped=dropped)
     header = {key: metadata_text(value) for key, value in metadata.items()}
     header |= {**written.to_metadata(), "layout": layout, "format": "pt"}
     files.write(path, arrays, header | {"maskjax_version": __version__})
@@ -120,18 +121,21 @@ def export_weights(
     )
 
 
-def layout_to_write(format: str, geometry: Geometry) -> str:
+def layout_to_write(format: str, geometry: AnyGeometry) -> str:
     """The layout that an export in a format gets.
 
     Raises:
-        UserError: There is no such format.
+        UserError: There is no such format, or it cannot hold this model.
     """
     if format not in FORMATS:
         raise UserError(f"unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
-    return "classify" if format == "mae" and geometry.pool != "none" else FORMATS[format][0]
+    pooled = isinstance(geometry, Geometry) and geometry.pool != "none"
+    layout = "classify" if format == "mae" and pooled else FORMATS[format][0]
+    rules_of(layout, geometry)  # refuses another family of networks
+    return layout
 
 
-def written_geometry(layout: str, geometry: Geometry, what: str = "full") -> Geometry:
+def written_geometry(layout: str, geometry: AnyGeometry, what: str = "full") -> AnyGeometry:
     """What is left of a model in a layout: parts that it has no keys for are dropped.
 
     Raises:
@@ -144,9 +148,9 @@ def written_geometry(layout: str, geometry: Geometry, what: str = "full") -> Geo
     return replace(kept, **{name: value for name, value in DROPPED.items() if name in lost})
 
 
-def _beside(layout: str, geometry: Geometry, settings: Mapping[str, Any]) -> dict[str, dict]:
+def _beside(layout: str, geometry: AnyGeometry, settings: Mapping[str, Any]) -> dict[str, dict]:
     """Files of a folder, beside the weights."""
-    if layout in ("timm", "classify"):
+    if layout in hub_config.OF_TIMM:
         return {folders.CONFIG: hub_config.timm_config(geometry, settings)}
     config = hub_config.transformers_config(layout, geometry, settings)
     _check_config(layout, geometry, config)
@@ -172,13 +176,14 @@ def _check_config(layout: str, geometry: Geometry, config: Mapping[str, Any]) ->
         )
 
 
-def _check_params(params: Mapping[str, Any], geometry: Geometry) -> None:
+def _check_params(params: Mapping[str, Any], geometry: AnyGeometry) -> None:
     """Wrong heads or a wrong patch size would give a file that loads and computes nonsense.
 
     Parts that only a method knows ("losspred/...") are no matter of a geometry; they are dropped.
     """
     needed = param_shapes(geometry)
-    leaves = {p: leaf for p, leaf in flatten(params).items() if p.split("/")[0] in PARTS}
+    parts = {*PARTS, *(path.split("/")[0] for path in needed)}
+    leaves = {p: leaf for p, leaf in flatten(params).items() if p.split("/")[0] in parts}
     found = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     lines = [f"  {path} is missing" for path in needed if path not in found]
     lines += [f"  {path} is not part of this geometry" for path in found if path not in needed]
@@ -205,7 +210,9 @@ def _dropped(dropped: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[s
     return tuple(lines)
 
 
-def _notes(layout: str, geometry: Geometry) -> tuple[str, ...]:
+def _notes(layout: str, geometry: AnyGeometry) -> tuple[str, ...]:
+    if not isinstance(geometry, Geometry):
+        return ()
     rows, columns = geometry.grid
     official = layout == "mae" and geometry.has_decoder
     owner = "the official MAE code" if official else "transformers"

@@ -1,14 +1,15 @@
 """Which layout a file has, told by its key names alone (never by the shapes of its tensors)."""
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maskjax.errors import UserError
 from maskjax.interop.layouts import LAYOUTS, rules_for
+from maskjax.interop.paths import names_of
+from maskjax.nn.families import AnyGeometry, ResNetGeometry
 from maskjax.nn.geometry import Geometry
 
-# What files of each layout may hold: (layout, what to call it, options of the geometry).
+# What files of each layout may hold: (layout, what to call it, geometry or, of ViTs, its options).
 DECODER = {"decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 1, "decoder_mlp_hidden": 8}
 GAP = {"pool": "gap", "num_classes": 1}
 CLS = {"pool": "cls", "num_classes": 1}
@@ -18,7 +19,7 @@ REGISTERS = {**SCALED, "registers": 1, "prefix_positions": False}
 BEIT = {"position": "none", "qkv_bias": "query_value", "layer_scale": True}
 VIDEO = {"position": "none", "cls": False, "frames": 2, "qkv_bias": "query_value"}
 CLIP = {**LEARNED, "patch_bias": False, "pre_norm": True, "activation": "quick_gelu"}
-KINDS = (
+VITS = (
     ("mae", "mae, encoder only", {}),
     ("mae", "mae, encoder and decoder", DECODER),
     ("classify", "classify, mean pooling (pool='gap')", GAP),
@@ -49,6 +50,15 @@ KINDS = (
     ("hf_beit", "hf_beit, shared bias table", {**BEIT, "relative": "shared", "mask_token": True}),
     ("hf_videomae", "hf_videomae", VIDEO),
 )
+RESNET = ResNetGeometry((8, 8), 3, (1, 1), (2, 2), 2, 1)
+KINDS: tuple[tuple[str, str, AnyGeometry], ...] = (
+    *(
+        (layout, label, Geometry((8, 8), 4, 3, 8, 1, 1, 8, **given))
+        for layout, label, given in VITS
+    ),
+    ("resnet", "resnet, without classifier", RESNET),
+    ("resnet", "resnet, with classifier", replace(RESNET, num_classes=1)),
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,7 @@ class Guess:
     score: float
 
 
-def names_of(keys: Iterable[str]) -> frozenset[str]:
-    """Key names with layer numbers replaced by "{i}"."""
-    return frozenset(re.sub(r"\.\d+\.", ".{i}.", key) for key in keys)
-
-
-def choose(keys: Iterable[str], geometry: Geometry, candidates: Iterable[str] = LAYOUTS) -> str:
+def choose(keys: Iterable[str], geometry: AnyGeometry, candidates: Iterable[str] = LAYOUTS) -> str:
     """The layout that knows most of the file's names, for this model; the first one of equals.
 
     Raises:
@@ -98,13 +103,12 @@ def looks_like(keys: Iterable[str]) -> Guess | None:
     """
     names = names_of(keys)
     guesses = []
-    for layout, label, options in KINDS:
-        geometry = Geometry((8, 8), 4, 3, 8, 1, 1, 8, **options)
+    for layout, label, geometry in KINDS:
         expected = _names(layout, geometry, names)
         guesses.append(Guess(layout, label, len(names & expected) / len(names | expected)))
     best = max(guesses, key=lambda guess: guess.score)
     return best if best.score > 0 else None
 
 
-def _names(layout: str, geometry: Geometry, names: frozenset[str]) -> frozenset[str]:
-    return frozenset(rule.theirs for rule in rules_for(layout, geometry, names))
+def _names(layout: str, geometry: AnyGeometry, names: frozenset[str]) -> frozenset[str]:
+    return names_of(rule.theirs for rule in rules_for(layout, geometry, names))

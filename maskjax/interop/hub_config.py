@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskjax.errors import UserError
+from maskjax.nn.families import AnyGeometry, ResNetGeometry
 from maskjax.nn.geometry import Geometry
 
 Settings = Mapping[str, Any]
@@ -28,6 +29,7 @@ MODEL_TYPES = {
     "hf_beit": "beit",
     "hf_videomae": "videomae",
 }
+OF_TIMM = ("timm", "classify", "resnet")  # layouts whose folders timm reads
 TIMM_NORM_EPS = {True: 1e-5, False: 1e-6}  # of the classes with and without a norm in front
 
 
@@ -147,16 +149,17 @@ def image_processor(geometry: Geometry, settings: Settings) -> dict[str, Any]:
     }
 
 
-def pixel_stats(geometry: Geometry, settings: Settings) -> tuple[list[float], list[float]]:
+def pixel_stats(geometry: AnyGeometry, settings: Settings) -> tuple[list[float], list[float]]:
     """Channel mean and std in the settings; zeros and ones where they are not said."""
     default = {"mean": [0.0] * geometry.channels, "std": [1.0] * geometry.channels}
     mean, std = (list(settings.get(key, default[key])) for key in ("mean", "std"))
     return mean, std
 
 
-def timm_config(geometry: Geometry, settings: Settings) -> dict[str, Any]:
+def timm_config(geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
     """config.json for ``timm.create_model("local-dir:DIR", pretrained=True)``."""
     mean, std = pixel_stats(geometry, settings)
+    convolutional = isinstance(geometry, ResNetGeometry)
     return {
         "architecture": timm_architecture(geometry),
         "num_classes": geometry.num_classes,
@@ -164,20 +167,32 @@ def timm_config(geometry: Geometry, settings: Settings) -> dict[str, Any]:
         "model_args": timm_arguments(geometry),
         "pretrained_cfg": {
             "input_size": [geometry.channels, *geometry.image_size],
-            "fixed_input_size": True,
+            "fixed_input_size": not convolutional,
             "interpolation": "bicubic",
             "crop_pct": 1.0,
             "mean": mean,
             "std": std,
             "num_classes": geometry.num_classes,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
+            "first_conv": "conv1" if convolutional else "patch_embed.proj",
+            "classifier": "fc" if convolutional else "head",
         },
     }
 
 
-def timm_architecture(geometry: Geometry) -> str:
-    """A name of timm whose class has the options that arguments in JSON cannot say."""
+def timm_architecture(geometry: AnyGeometry) -> str:
+    """A name of timm whose class has the options that arguments in JSON cannot say.
+
+    Raises:
+        UserError: timm's class cannot be such a ResNet.
+    """
+    if isinstance(geometry, ResNetGeometry):
+        if (geometry.stem, geometry.expansion, geometry.eps) != (64, 4, 1e-5):
+            raise UserError(
+                f"timm's ResNets have stem=64, expansion=4, eps=1e-5; this one has "
+                f"stem={geometry.stem}, expansion={geometry.expansion}, eps={geometry.eps}: name a "
+                "file instead of a folder."
+            )
+        return "resnet50"
     if geometry.dist_token:
         return "deit_base_distilled_patch16_224"
     if geometry.pre_norm:
@@ -185,8 +200,10 @@ def timm_architecture(geometry: Geometry) -> str:
     return "vit_giant_patch14_dinov2" if geometry.mlp == "swiglu" else "vit_base_patch16_224"
 
 
-def timm_arguments(geometry: Geometry) -> dict[str, Any]:
+def timm_arguments(geometry: AnyGeometry) -> dict[str, Any]:
     """Arguments for ``timm.create_model(timm_architecture(geometry), ...)``."""
+    if isinstance(geometry, ResNetGeometry):
+        return _resnet_arguments(geometry)
     g = geometry
     hidden = g.mlp_hidden * (2 if g.mlp == "swiglu" else 1)
     exact = hidden % g.dim == 0
@@ -215,3 +232,8 @@ def timm_arguments(geometry: Geometry) -> dict[str, Any]:
     if g.mlp == "swiglu":
         options |= {"init_values": (1e-5, None)}
     return arguments | {name: value for name, (value, usual) in options.items() if value != usual}
+
+
+def _resnet_arguments(g: ResNetGeometry) -> dict[str, Any]:
+    sizes = {"layers": list(g.blocks), "channels": list(g.widths)}
+    return {**sizes, "in_chans": g.channels, "num_classes": g.num_classes}

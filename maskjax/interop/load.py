@@ -10,15 +10,16 @@ from maskjax.errors import UserError
 from maskjax.interop import folders
 from maskjax.interop.convert import tree_of
 from maskjax.interop.differences import Differences, group
-from maskjax.interop.guess import choose, looks_like, names_of
+from maskjax.interop.guess import choose, looks_like
 from maskjax.interop.hf_config import geometry_of, layout_of
 from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, rules_for
 from maskjax.interop.match import Match, match_arrays
 from maskjax.interop.native import NATIVE, match_native
-from maskjax.interop.paths import matches
+from maskjax.interop.paths import matches, names_of
 from maskjax.interop.resample import Resampling
 from maskjax.interop.rules import Rule
 from maskjax.interop.shapes import param_tree
+from maskjax.nn.families import AnyGeometry, from_metadata
 from maskjax.nn.geometry import Geometry
 
 # Fields of the metadata that must agree, heads above all: shapes do not tell them. The kind of
@@ -49,7 +50,7 @@ class ImportReport:
 
     path: Path
     layout: str
-    geometry: Geometry | None
+    geometry: AnyGeometry | None
     metadata: Mapping[str, str]
     num_arrays: int
     kept: tuple[str, ...]
@@ -66,7 +67,7 @@ class ImportReport:
 def import_weights(
     path: str | os.PathLike,
     like: Mapping[str, Any] | None = None,
-    geometry: Geometry | None = None,
+    geometry: AnyGeometry | None = None,
     format: str | None = None,
     *,
     allow_unused: Iterable[str] = (),
@@ -102,7 +103,7 @@ def import_weights(
     found = folders.read(path)
     if found.metadata.get("layout") == NATIVE:
         return _native(path, found, like, geometry, tuple(allow_unused), tuple(allow_missing))
-    theirs = Geometry.from_metadata(found.metadata) or geometry_of(found.config, f"{path}/config")
+    theirs = from_metadata(found.metadata) or geometry_of(found.config, f"{path}/config")
     if encoder_only and theirs:
         theirs = _first_blocks(theirs.encoder_only(), geometry)
     geometry = _geometry(path, geometry, theirs)
@@ -139,7 +140,7 @@ def _native(
     path: Any,
     found: folders.Weights,
     like: Mapping[str, Any] | None,
-    geometry: Geometry | None,
+    geometry: AnyGeometry | None,
     unused: tuple[str, ...],
     missing: tuple[str, ...],
 ) -> tuple[dict[str, Any], ImportReport]:
@@ -149,16 +150,18 @@ def _native(
     return tree_of(match, like or {}), ImportReport(Path(path), NATIVE, *facts, *lists)
 
 
-def _first_blocks(theirs: Geometry, wanted: Geometry | None) -> Geometry:
+def _first_blocks(theirs: AnyGeometry, wanted: AnyGeometry | None) -> AnyGeometry:
     """The file's encoder cut short, where the model is one: its end is then not wanted."""
-    if wanted is None or wanted.final_norm or wanted.depth >= theirs.depth:
+    if not isinstance(wanted, Geometry) or not isinstance(theirs, Geometry):
+        return theirs
+    if wanted.final_norm or wanted.depth >= theirs.depth:
         return theirs
     return replace(theirs, depth=wanted.depth)
 
 
-def _deeper(layout: str, geometry: Geometry, arrays: Mapping[str, Any]) -> tuple[str, ...]:
+def _deeper(layout: str, geometry: AnyGeometry, arrays: Mapping[str, Any]) -> tuple[str, ...]:
     """Keys of the file's blocks after the model's last one, and of its final norm."""
-    if geometry.final_norm or geometry.pool == "gap":
+    if not isinstance(geometry, Geometry) or geometry.final_norm or geometry.pool == "gap":
         return ()
     whole = replace(geometry, final_norm=True, depth=1000)  # deeper than any
     rules = rules_for(layout, whole, names_of(arrays))
@@ -167,13 +170,15 @@ def _deeper(layout: str, geometry: Geometry, arrays: Mapping[str, Any]) -> tuple
     return tuple(key for key in arrays if key in keys)
 
 
-def _geometry(path: Any, wanted: Geometry | None, found: Geometry | None) -> Geometry:
+def _geometry(path: Any, wanted: AnyGeometry | None, found: AnyGeometry | None) -> AnyGeometry:
     if wanted is None and found is None:
         raise UserError(f"{path} says nothing of its geometry; give the geometry of the model.")
     if wanted is None or found is None:
         return wanted or found
-    both = DECODER if wanted.has_decoder and found.has_decoder else ()
-    lines = found.differences(wanted, BINDING + both)
+    if type(found) is not type(wanted):
+        kinds = " and ".join(g.FAMILY or "vit" for g in (found, wanted))
+        raise UserError(f"{path} and the model are networks of different families: {kinds}.")
+    lines = found.differences(wanted, _binding(wanted, found))
     if lines:
         advice = "Build the model with the file's values, or take another file."
         listed = [f"  {line}" for line in lines]
@@ -182,7 +187,14 @@ def _geometry(path: Any, wanted: Geometry | None, found: Geometry | None) -> Geo
     return wanted
 
 
-def _layout(path: Any, found: folders.Weights, geometry: Geometry, format: str | None) -> str:
+def _binding(wanted: AnyGeometry, found: AnyGeometry) -> tuple[str, ...]:
+    """Fields of both that must agree."""
+    if not isinstance(wanted, Geometry):
+        return wanted.binding()
+    return BINDING + (DECODER if wanted.has_decoder and found.has_decoder else ())
+
+
+def _layout(path: Any, found: folders.Weights, geometry: AnyGeometry, format: str | None) -> str:
     told = found.metadata.get("layout") or layout_of(found.config)
     if format is None and told in LAYOUTS:
         return told
@@ -224,8 +236,8 @@ def _notes(match: Match, geometry: Geometry, theirs: Geometry | None) -> tuple[s
         f"{count} arrays cast from {found} to {needed}"
         for (found, needed), count in match.casts.items()
     ]
-    if theirs is None:
+    if theirs is None and isinstance(geometry, Geometry):
         notes.append("the file says nothing of its geometry: the number of heads was not checked")
-    elif theirs.eps != geometry.eps:
+    elif theirs and theirs.eps != geometry.eps:
         notes.append(f"the norms of the file have eps={theirs.eps}, the model's {geometry.eps}")
     return (*notes, *match.notes)

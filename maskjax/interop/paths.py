@@ -1,5 +1,6 @@
 """Nested dicts as flat ``{"a/b/c": leaf}`` dicts, without jax: a path is the keys joined by "/"."""
 
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -35,3 +36,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether ``name`` fits one of the shell patterns ("decoder/*", "head.?eight"), case kept."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def names_of(keys: Iterable[str]) -> frozenset[str]:
+    """Key names with layer numbers replaced by "{i}"."""
+    return frozenset(re.sub(r"\.\d+\.", ".{i}.", key) for key in keys)

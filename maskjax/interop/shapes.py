@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maskjax.interop import backbones
 from maskjax.interop.paths import unflatten
+from maskjax.nn.families import AnyGeometry
 from maskjax.nn.geometry import Geometry
 
 Shape = tuple[int, ...]
@@ -19,8 +21,10 @@ class Leaf:
     dtype: np.dtype = FLOAT32
 
 
-def param_shapes(geometry: Geometry) -> dict[str, Shape]:
+def param_shapes(geometry: AnyGeometry) -> dict[str, Shape]:
     """Path -> shape of every parameter of the model, blocks stacked along a leading depth axis."""
+    if not isinstance(geometry, Geometry):
+        return dict(backbones.param_shapes(geometry))
     g = geometry
     shapes = _embeddings(g) | _blocks("encoder/blocks", _layer(g), g.depth)
     if g.relative == "shared":
@@ -34,7 +38,7 @@ def param_shapes(geometry: Geometry) -> dict[str, Shape]:
     return shapes | (_decoder(g) if g.has_decoder else {})
 
 
-def param_tree(geometry: Geometry) -> dict:
+def param_tree(geometry: AnyGeometry) -> dict:
     """:func:`param_shapes` as a nested dict of float32 :class:`Leaf`."""
     return unflatten({path: Leaf(shape) for path, shape in param_shapes(geometry).items()})
 

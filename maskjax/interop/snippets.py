@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from maskjax.errors import UserError
 from maskjax.interop import folders, hub_config
+from maskjax.nn.families import AnyGeometry, ResNetGeometry
 from maskjax.nn.geometry import Geometry
 
 
-def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, Any]) -> str:
+def snippet(layout: str, geometry: AnyGeometry, path: str, settings: Mapping[str, Any]) -> str:
     """PyTorch code that builds the model of ``layout`` and loads ``path`` into it.
 
     Args:
@@ -18,6 +20,8 @@ def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, A
     """
     if folders.is_folder_name(path):
         return _folder(layout, geometry, path)
+    if isinstance(geometry, ResNetGeometry):
+        return _timm_resnet(geometry, path)
     if layout.startswith("hf"):
         return _transformers(layout, geometry, path, settings)
     if layout == "mae" and geometry.has_decoder:
@@ -27,7 +31,7 @@ def snippet(layout: str, geometry: Geometry, path: str, settings: Mapping[str, A
     return f"{_imports(path)}\nstate = {_load(path)}  # for load_state_dict of the official model"
 
 
-def _folder(layout: str, geometry: Geometry, path: str) -> str:
+def _folder(layout: str, geometry: AnyGeometry, path: str) -> str:
     """A folder says everything itself."""
     if not layout.startswith("hf"):
         source = f"local-dir:{path}"
@@ -62,6 +66,16 @@ def _timm(g: Geometry, path: str) -> str:
     build = "timm.models.VisionTransformer(" if plain else f"timm.create_model({name!r}, "
     imports = _imports(path, *(("torch", "functools") if own_eps else ()), "timm")
     return f"{imports}; model = {build}{', '.join(words)})\nmodel.load_state_dict({_load(path)})"
+
+
+def _timm_resnet(g: ResNetGeometry, path: str) -> str:
+    try:
+        name = hub_config.timm_architecture(g)
+    except UserError:
+        return f"{_imports(path)}\nstate = {_load(path)}  # for load_state_dict of such a ResNet"
+    words = ", ".join(f"{key}={value!r}" for key, value in hub_config.timm_arguments(g).items())
+    model = f"model = timm.create_model({name!r}, {words})"
+    return f"{_imports(path, 'timm')}; {model}\nmodel.load_state_dict({_load(path)})"
 
 
 def _official(g: Geometry, path: str) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from maskjax.errors import UserError
 from maskjax.interop import folders, hub_config
+from maskjax.nn.families import AnyGeometry, ResNetGeometry
 from maskjax.nn.geometry import Geometry
 
 Activations = dict[str, np.ndarray]
@@ -17,7 +19,7 @@ class UnavailableError(Exception):
 
 
 def activations(
-    layout: str, geometry: Geometry, path: Path, settings: dict[str, Any], images: np.ndarray
+    layout: str, geometry: AnyGeometry, path: Path, settings: dict[str, Any], images: np.ndarray
 ) -> Activations:
     """What the model of another library computes with an exported file.
 
@@ -30,12 +32,13 @@ def activations(
 
     Returns:
         {"block 0": [B, E + N, D], ..., "cls" and "tokens" after the final norm, "logits",
-        "projection", "decoder block 0", ..., "prediction"}, what the library shows of these.
+        "projection", "decoder block 0", ..., "prediction"}, what the library shows of these; of
+        networks in stages {"stage 1": [B, D, H, W], ..., "logits"}.
 
     Raises:
         UnavailableError: A library is missing, or there is no library for this layout.
     """
-    run = {"timm": _timm, "classify": _timm, "mae": _timm}.get(layout)
+    run = {"timm": _timm, "classify": _timm, "mae": _timm, "resnet": _resnet}.get(layout)
     run = _transformers if layout.startswith("hf") else run
     if run is None:
         raise UnavailableError(f"layout {layout} belongs to official code that is no package")
@@ -68,6 +71,24 @@ def _timm(layout: str, geometry: Geometry, path: Path, settings: dict, images: A
     seen, last = _blocks(model.blocks, "block", lambda: model.forward_features(images))
     out = {"logits": model(images)} if geometry.num_classes else {}
     return _numpy({**seen, **_split(last, geometry), **out})
+
+
+def _resnet(
+    layout: str, geometry: ResNetGeometry, path: Path, settings: dict, images: Any
+) -> Activations:
+    import timm
+    import torch
+
+    try:
+        name = hub_config.timm_architecture(geometry)
+    except UserError as error:
+        raise UnavailableError(str(error)) from None
+    model = timm.create_model(name, **hub_config.timm_arguments(geometry)).eval()
+    state = folders.read(path).arrays.items()
+    model.load_state_dict({key: torch.tensor(array) for key, array in state})
+    stages = [model.get_submodule(f"layer{s}") for s in range(1, len(geometry.blocks) + 1)]
+    seen, out = _blocks(stages, "stage", lambda: model(images), first=1)
+    return _numpy(seen | ({"logits": out} if geometry.num_classes else {"mean": out}))
 
 
 def _transformers(
@@ -127,8 +148,8 @@ def _split(last: Any, geometry: Geometry) -> dict[str, Any]:
     return {**found, "tokens": last[:, geometry.prefix_tokens :]}
 
 
-def _blocks(modules: Any, name: str, run: Any) -> tuple[dict[str, Any], Any]:
-    """({"<name> i": its output}, result) of a run."""
+def _blocks(modules: Any, name: str, run: Any, first: int = 0) -> tuple[dict[str, Any], Any]:
+    """({"<name> i": its output}, result) of a run; i counts from ``first``."""
     seen: dict[str, Any] = {}
 
     def keep(key: str, module: Any, given: Any, out: Any):
@@ -136,7 +157,7 @@ def _blocks(modules: Any, name: str, run: Any) -> tuple[dict[str, Any], Any]:
 
     hooks = [
         module.register_forward_hook(functools.partial(keep, f"{name} {i}"))
-        for i, module in enumerate(modules)
+        for i, module in enumerate(modules, first)
     ]
     result = run()
     for hook in hooks:

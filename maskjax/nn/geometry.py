@@ -1,15 +1,14 @@
 """The sizes and options of a ViT that its weights do not tell, as plain numbers and words."""
 
 import dataclasses
-import json
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from maskjax.errors import UserError
+from maskjax.nn.described import Described
 
-PREFIX = "geometry."
 # Position tables of `nn.position.sincos_2d` -> the axis in the first half of their channels.
 SINCOS = {"sincos": "column", "sincos_rows": "row"}
 CHOICES = {
@@ -23,7 +22,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Described):
     """Shape of a ViT encoder, with or without an MAE decoder or a classifier.
 
     Nothing is parsed from tensor names or guessed from ranks: what the names and shapes of a torch
@@ -154,37 +153,6 @@ class Geometry:
         return dataclasses.replace(
             self, decoder_dim=0, decoder_depth=0, decoder_heads=0, decoder_mlp_hidden=0
         )
-
-    def to_metadata(self) -> dict[str, str]:
-        """As strings for a file header: ``{"geometry.dim": "768", ...}``, each value in JSON."""
-        return {
-            PREFIX + name: json.dumps(value) for name, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
-        """Undo :meth:`to_metadata`; None when the metadata holds no geometry.
-
-        Fields that a newer maskjax wrote and this one does not know are ignored.
-
-        Raises:
-            UserError: A field is missing or is not JSON.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        found = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
-        if not found:
-            return None
-        try:
-            return cls(**{name: json.loads(v) for name, v in found.items() if name in known})
-        except (TypeError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"the geometry in the file's metadata cannot be read: {error}"
-            ) from None
-
-    def differences(self, other: "Geometry", fields: Iterable[str]) -> tuple[str, ...]:
-        """Which of ``fields`` differ, as "name: mine, other's"."""
-        values = ((name, getattr(self, name), getattr(other, name)) for name in fields)
-        return tuple(f"{name}: {mine}, {theirs}" for name, mine, theirs in values if mine != theirs)
 
     def unusual(self, allowed: Iterable[str] = ()) -> tuple[str, ...]:
         """Options, but for the ``allowed``, that differ from the defaults, as "name=value"."""

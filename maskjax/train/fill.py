@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from maskjax import options
 from maskjax.errors import UserError
 from maskjax.method import Method, Tree
-from maskjax.nn.geometry import Geometry
+from maskjax.nn.families import AnyGeometry, geometry_from
 from maskjax.train.checkpoint import Checkpoints
 from maskjax.train.state import TrainState
 
@@ -44,23 +44,23 @@ class Order:
     entry: str
     file: str
     format: str
-    geometry: Geometry | None
+    geometry: AnyGeometry | None
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     encoder_only: bool = False
 
 
-def own_geometry(method: Method) -> Geometry | None:
+def own_geometry(method: Method) -> AnyGeometry | None:
     """The sizes that a weights file of this method needs to be understood, if it says them.
 
     Raises:
         UserError: if no weights format can hold them.
     """
     sizes = method.describe.get("geometry")
-    return None if sizes is None else Geometry(**sizes)
+    return None if sizes is None else geometry_from(sizes)
 
 
-def method_geometry(method: Method) -> Geometry:
+def method_geometry(method: Method) -> AnyGeometry:
     """As `own_geometry`, for a method that must have one.
 
     Raises:

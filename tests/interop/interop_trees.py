@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from maskjax.interop import Geometry
 from maskjax.interop.paths import unflatten
+from maskjax.nn.families import AnyGeometry, ResNetGeometry
 
 FULL = Geometry(
     image_size=(8, 12),
@@ -22,8 +23,33 @@ FULL = Geometry(
 )
 
 
-def shapes(g: Geometry) -> dict[str, tuple[int, ...]]:
+def shapes(g: AnyGeometry) -> dict[str, tuple[int, ...]]:
     """Path -> shape, spelled out and not shared with the package, which it checks."""
+    return resnet(g) if isinstance(g, ResNetGeometry) else vit(g)
+
+
+def resnet(g: ResNetGeometry) -> dict[str, tuple[int, ...]]:
+    tree, before = conv_norm("stem", 7, g.channels, g.stem), g.stem
+    for s, (number, width) in enumerate(zip(g.blocks, g.widths, strict=True), 1):
+        for b in range(number):
+            at, after = f"stage{s}_{b}", width * g.expansion
+            tree |= conv_norm(f"{at}/layer1", 1, before, width)
+            tree |= conv_norm(f"{at}/layer2", 3, width, width)
+            tree |= conv_norm(f"{at}/layer3", 1, width, after)
+            if before != after or (s > 1 and b == 0):
+                tree |= conv_norm(f"{at}/shortcut", 1, before, after)
+            before = after
+    head = {"params/head/kernel": (before, g.num_classes), "params/head/bias": (g.num_classes,)}
+    return tree | (head if g.num_classes else {})
+
+
+def conv_norm(at, side, before, after):
+    tree = {f"params/{at}/conv/kernel": (side, side, before, after)}
+    tree |= {f"params/{at}/bn/{name}": (after,) for name in ("scale", "bias")}
+    return tree | {f"batch_stats/{at}/bn/{name}": (after,) for name in ("mean", "var")}
+
+
+def vit(g: Geometry) -> dict[str, tuple[int, ...]]:
     patch, tokens = g.patch_size * g.patch_size * g.channels, g.grid[0] * g.grid[1]
     if g.frames:
         patch, tokens = patch * g.tubelet, tokens * (g.frames // g.tubelet)
@@ -94,7 +120,7 @@ def stack(at, depth, dim, heads, hidden):
     return tree
 
 
-def random_tree(g: Geometry, seed: int = 0, dtype=np.float32) -> dict:
+def random_tree(g: AnyGeometry, seed: int = 0, dtype=np.float32) -> dict:
     """A tree of normal numbers."""
     rng = np.random.default_rng(seed)
     return unflatten({path: rng.normal(size=s).astype(dtype) for path, s in shapes(g).items()})
@@ -155,9 +181,11 @@ WITH_DECODER = ("mae", "hf", "hf5", "hf5saved")
 
 
 @st.composite
-def geometries(draw, layout: str = "mae") -> Geometry:
+def geometries(draw, layout: str = "mae") -> AnyGeometry:
     """Any small geometry that the layout can hold: all aspect ratios, 1 and 3 channels."""
     number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
+    if layout == "resnet":
+        return draw(resnets())
     patch, heads = number(1, 3), number(1, 3)
     values = {
         "image_size": (patch * number(1, 4), patch * number(1, 4)),
@@ -184,3 +212,18 @@ def geometries(draw, layout: str = "mae") -> Geometry:
             "decoder_mlp_hidden": number(1, 9),
         }
     return Geometry(**values)
+
+
+@st.composite
+def resnets(draw) -> ResNetGeometry:
+    number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
+    stages = number(1, 2)
+    return ResNetGeometry(
+        image_size=(32 * number(1, 2), 32),
+        channels=draw(st.sampled_from([1, 3])),
+        blocks=tuple(number(1, 2) for _ in range(stages)),
+        widths=tuple(number(1, 3) for _ in range(stages)),
+        stem=number(2, 6),
+        expansion=number(2, 3),
+        num_classes=number(0, 2),
+    )

@@ -8,10 +8,10 @@ from interop_trees import FULL, dtypes, geometries, random_tree, shapes
 
 from maskjax.interop import Constant, files, from_torch, import_weights, to_torch
 from maskjax.interop.guess import KINDS, looks_like
-from maskjax.interop.layouts import LAYOUTS
+from maskjax.interop.layouts import FAMILY, LAYOUTS
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
-from maskjax.nn.geometry import Geometry
+from maskjax.nn.families import from_metadata
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
 few = settings(max_examples=25, deadline=None)
@@ -53,9 +53,8 @@ def test_bare_files_are_told_by_their_names(layout, data, wrapped, tmp_path_fact
     assert not report.kept and not report.ignored
 
 
-@pytest.mark.parametrize("layout, label, options", KINDS)
-def test_kinds_of_files_look_like_themselves(layout, label, options):
-    geometry = Geometry((8, 8), 4, 3, 8, 2, 1, 8, **options)
+@pytest.mark.parametrize("layout, label, geometry", KINDS)
+def test_kinds_of_files_look_like_themselves(layout, label, geometry):
     guess = looks_like(to_torch(random_tree(geometry), LAYOUTS[layout](geometry)))
     assert (guess.label, guess.score) == (label, 1)
 
@@ -73,17 +72,17 @@ def test_no_key_or_leaf_is_named_twice_and_none_is_left_out(layout, data):
 
 
 @few
-@given(geometry=st.one_of(geometries("mae"), geometries("timm")))
+@given(geometry=st.one_of(*(geometries(layout) for layout in ("mae", "timm", *FAMILY))))
 def test_shapes_of_a_geometry_are_the_frozen_ones(geometry):
     assert param_shapes(geometry) == shapes(geometry)
 
 
 @few
-@given(geometry=st.one_of(geometries("mae"), geometries("classify")))
+@given(geometry=st.one_of(*(geometries(layout) for layout in ("mae", "classify", *FAMILY))))
 def test_geometry_survives_its_metadata(geometry):
     metadata = geometry.to_metadata()
     assert all(isinstance(text, str) for text in [*metadata, *metadata.values()])
-    assert Geometry.from_metadata(metadata | {"other": "x"}) == geometry
+    assert from_metadata(metadata | {"other": "x"}) == geometry
 
 
 def test_any_tree_of_the_same_shapes_can_be_written():

@@ -11,8 +11,8 @@ import pytest
 
 from maskjax.interop import Geometry, import_weights, to_torch
 from maskjax.interop.files import write
-from maskjax.interop.guess import names_of
 from maskjax.interop.layouts import rules_for
+from maskjax.interop.paths import names_of
 from maskjax.nn.position import sinusoid_1d
 from maskjax.nn.teacher_vit import TeacherViT, to_patches
 

@@ -75,6 +75,8 @@ def test_the_parity_report(name, suffix, tmp_path):
     assert parity.ok, str(parity)
     assert len(parity.rows) == count, str(parity)
     assert "bit for bit" in str(parity) and " ok" in str(parity)
+    decoder_left_out = format == "mae" and geometry.has_decoder
+    assert ("not run in PyTorch: the decoder" in str(parity)) == decoder_left_out
 
 
 @pytest.mark.parametrize("format, model", [("hf", "ViTMAEModel"), ("hf_vit", "ViTModel")])

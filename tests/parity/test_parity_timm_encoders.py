@@ -13,8 +13,8 @@ import jax  # noqa: E402
 from torch_models import assert_close, blocks_of, images_for, ours, randomize  # noqa: E402
 
 from maskjax.interop import Geometry, files, import_weights, to_torch  # noqa: E402
-from maskjax.interop.guess import names_of  # noqa: E402
 from maskjax.interop.layouts import rules_for  # noqa: E402
+from maskjax.interop.paths import names_of  # noqa: E402
 from maskjax.interop.shapes import param_tree  # noqa: E402
 
 SHAPE = {"image_size": (16, 24), "patch_size": 4, "channels": 2}

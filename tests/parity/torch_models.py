@@ -19,7 +19,7 @@ def randomize(model, spread: float = 0.05):
 
 def images_for(geometry, batch: int = 2) -> np.ndarray:
     """float32[B, (T,) C, H, W]."""
-    frames = (geometry.frames,) if geometry.frames else ()
+    frames = (geometry.frames,) if getattr(geometry, "frames", 0) else ()
     shape = (batch, *frames, geometry.channels, *geometry.image_size)
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 

@@ -6,11 +6,14 @@ The order matters where two layouts have the same names (official MAE took timm'
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from maskjax.interop.layouts import beit, classify, clip, hf, hf_vit, mae, timm
+from maskjax.errors import UserError
+from maskjax.interop.layouts import beit, classify, clip, hf, hf_vit, mae, resnet, timm
+from maskjax.interop.paths import names_of
 from maskjax.interop.rules import Layout
+from maskjax.nn.families import AnyGeometry, ResNetGeometry
 from maskjax.nn.geometry import Geometry
 
-LAYOUTS: Mapping[str, Callable[[Geometry], Layout]] = {
+LAYOUTS: Mapping[str, Callable[[AnyGeometry], Layout]] = {
     "mae": mae.rules,
     "classify": classify.rules,
     "timm": timm.rules,
@@ -26,7 +29,10 @@ LAYOUTS: Mapping[str, Callable[[Geometry], Layout]] = {
     "pretraining": beit.rules_pretraining,
     "hf_beit": hf_vit.rules_beit,
     "hf_videomae": hf_vit.rules_videomae,
+    "resnet": resnet.rules_of,
 }
+# Layouts of networks that are no plain ViT -> their geometries.
+FAMILY: Mapping[str, type] = {"resnet": ResNetGeometry}
 
 # What a user asks for -> the layouts that this may mean when reading; the first is written.
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +53,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "hf_beit": ("hf_beit",),
     "videomae": ("pretraining", "beit"),
     "hf_videomae": ("hf_videomae",),
+    "resnet": ("resnet",),
 }
 
 # The prefix that a layout's keys have -> others under which files hold the same keys. torch's
@@ -92,16 +99,38 @@ AROUND: Mapping[str, tuple[str, ...]] = {
     "pretraining": ("decoder.*", "*mask_token", "encoder_to_decoder.*", "head.*", *CAE_REST),
     "hf_beit": ("classifier.*", "*mask_token", "lm_head.*", "layernorm.*"),
     "hf_videomae": ("decoder.*", "mask_token", "encoder_to_decoder.*", "classifier.*"),
+    "resnet": ("fc.*",),
 }
 
 
-def variants(layout: str, geometry: Geometry) -> Iterator[Layout]:
+def rules_of(layout: str, geometry: AnyGeometry) -> Layout:
+    """The rules of a layout under the names that are written.
+
+    Raises:
+        UserError: The layout cannot hold such a model.
+    """
+    kind = _kind(layout)
+    if not isinstance(geometry, kind):
+        fitting = [name for name in FORMATS if isinstance(geometry, _kind(FORMATS[name][0]))]
+        wrong, right = (g.FAMILY or "vit" for g in (kind, geometry))
+        raise UserError(
+            f"layout {layout} holds networks of the family {wrong}, this is one of {right}: "
+            f"choose format {', '.join(fitting)}."
+        )
+    return LAYOUTS[layout](geometry)
+
+
+def _kind(layout: str) -> type:
+    return FAMILY.get(layout, Geometry)
+
+
+def variants(layout: str, geometry: AnyGeometry) -> Iterator[Layout]:
     """The rules of a layout under every prefix that its files may have; the written one first.
 
     Raises:
         UserError: The layout cannot hold such a model.
     """
-    rules = LAYOUTS[layout](geometry)
+    rules = rules_of(layout, geometry)
     prefixes = PREFIXES.get(layout, ("",))
     own = next((p for p in prefixes if any(rule.theirs.startswith(p) for rule in rules)), "")
     for outer in ("", "module."):
@@ -113,10 +142,10 @@ def _moved(key: str, old: str, new: str) -> str:
     return new + key.removeprefix(old) if key.startswith(old) else key
 
 
-def rules_for(layout: str, geometry: Geometry, keys: frozenset[str]) -> Layout:
+def rules_for(layout: str, geometry: AnyGeometry, keys: frozenset[str]) -> Layout:
     """The rules of a layout under the prefix that knows most of ``keys`` ("{i}" for layers).
 
     Raises:
         UserError: The layout cannot hold such a model.
     """
-    return max(variants(layout, geometry), key=lambda r: len(keys & {rule.theirs for rule in r}))
+    return max(variants(layout, geometry), key=lambda r: len(keys & names_of(x.theirs for x in r)))

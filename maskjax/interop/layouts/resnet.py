@@ -8,14 +8,25 @@ from collections.abc import Sequence
 from maskjax.interop.layouts.parts import linear
 from maskjax.interop.rules import Layout, Rule
 from maskjax.interop.transforms import rearranged
+from maskjax.nn.families import ResNetGeometry
 
 CONV = rearranged("convolution", "r c i o", "o i r c")
 # Counters of torch's BatchNorm, of no use here: for `allow_unused`.
 UNUSED = ("*num_batches_tracked",)
 
 
+def rules_of(geometry: ResNetGeometry) -> Layout:
+    """Rules of a whole file, with its classifier if there is one."""
+    head = "fc" if geometry.num_classes else ""
+    return rules(geometry.blocks, shortcuts=geometry.shortcuts, head=head)
+
+
 def rules(
-    blocks: Sequence[int], *, shortcuts: Sequence[str] = (), head: str = "fc", prefix: str = ""
+    blocks: Sequence[int],
+    *,
+    shortcuts: Sequence[str] | None = None,
+    head: str = "fc",
+    prefix: str = "",
 ) -> Layout:
     """Rules of all layers.
 
@@ -26,7 +37,8 @@ def rules(
         head: their name of the classifier; "" = none.
         prefix: in front of their keys, such as "sparse_encoder.sp_cnn.".
     """
-    shortcuts = tuple(shortcuts) or tuple(f"stage{s}_0" for s in range(1, len(blocks) + 1))
+    if shortcuts is None:
+        shortcuts = tuple(f"stage{s}_0" for s in range(1, len(blocks) + 1))
     lines = [*_conv_norm("stem", f"{prefix}conv1", f"{prefix}bn1")]
     for stage, number in enumerate(blocks, 1):
         for i in range(number):

@@ -1,0 +1,124 @@
+"""Geometries of the networks that are no plain ViT, and the way to the right kind of one."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from maskjax.errors import UserError
+from maskjax.nn.described import FAMILY, Described, header_values
+from maskjax.nn.geometry import Geometry
+
+
+class Backbone(Described):
+    """What the geometries below share: images only, stages, no decoder."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, field.name, tuple(value))
+            if field.name != "num_classes" and not _positive(value):
+                raise UserError(f"geometry: {field.name}={value!r}; it must be positive.")
+
+    @property
+    def grid(self) -> None:
+        """No table of these networks lies on a grid of patches."""
+        return None
+
+    def encoder_only(self) -> Self:
+        """The same model: there is no decoder."""
+        return self
+
+    def binding(self) -> tuple[str, ...]:
+        """Fields that must agree with those of a file."""
+        free = ("image_size", "num_classes", "eps")
+        return tuple(f.name for f in dataclasses.fields(self) if f.name not in free)
+
+
+@dataclass(frozen=True)
+class ResNetGeometry(Backbone):
+    """A ResNet of bottleneck blocks (He et al. 2016, stride in the 3 x 3 layer).
+
+    Attributes:
+        image_size: (height, width) in pixels.
+        channels: Image channels.
+        blocks: Number of blocks of each stage.
+        widths: Bottleneck width of each stage.
+        stem: Channels of the 7 x 7 stem.
+        expansion: A stage's channels over its width.
+        num_classes: Outputs of the classifier; 0 means none.
+        eps: Of every batch norm.
+
+    Raises:
+        UserError: A value is impossible; the message names the field.
+    """
+
+    FAMILY: ClassVar[str] = "resnet"
+
+    image_size: tuple[int, int]
+    channels: int = 3
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    stem: int = 64
+    expansion: int = 4
+    num_classes: int = 0
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.blocks) != len(self.widths):
+            raise UserError(
+                f"geometry: blocks={self.blocks} and widths={self.widths} differ in length."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Channels of the last stage."""
+        return self.widths[-1] * self.expansion
+
+    @property
+    def shortcuts(self) -> tuple[str, ...]:
+        """Blocks with a convolution in their shortcut: where the size or the channels change."""
+        same = self.stem == self.widths[0] * self.expansion
+        return tuple(f"stage{s}_0" for s in range(1 + same, len(self.blocks) + 1))
+
+
+AnyGeometry = Geometry | ResNetGeometry
+FAMILIES = {cls.FAMILY: cls for cls in (Geometry, ResNetGeometry)}
+
+
+def geometry_from(values: Mapping[str, Any]) -> AnyGeometry:
+    """The geometry of the family that the entry "family" names; without it, that of a ViT.
+
+    Raises:
+        UserError: There is no such family, or a value is impossible.
+    """
+    family = values.get(FAMILY, "")
+    return _class_of(family)(**{key: value for key, value in values.items() if key != FAMILY})
+
+
+def from_metadata(metadata: Mapping[str, str]) -> AnyGeometry | None:
+    """The geometry in a file's header, of any family; None when it holds none.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        family = header_values(metadata).get(FAMILY, "")
+    except json.JSONDecodeError:
+        family = ""  # the class says which value it is
+    return _class_of(family).from_metadata(metadata)
+
+
+def _class_of(family: str) -> type:
+    if family not in FAMILIES:
+        known = ", ".join(repr(name) for name in FAMILIES)
+        raise UserError(f"geometry: family={family!r}; this maskjax knows {known}.")
+    return FAMILIES[family]
+
+
+def _positive(value: Any) -> bool:
+    values = value if isinstance(value, tuple | list) else (value,)
+    return bool(values) and all(v > 0 for v in values)

@@ -1,0 +1,95 @@
+"""Formats of networks that are no plain ViT: files as a user makes and reads them, refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from interop_trees import FULL, random_tree
+
+import maskjax
+from maskjax.errors import UserError
+from maskjax.interop import export_weights, files, import_weights, to_torch
+from maskjax.interop.check import check_export
+from maskjax.interop.layouts import rules_of
+from maskjax.interop.paths import flatten
+from maskjax.nn.families import ResNetGeometry, from_metadata, geometry_from
+
+RESNET = ResNetGeometry((32, 64), 3, (2, 1), (4, 6), stem=8, num_classes=5)
+CASES = {"resnet": RESNET}
+STATS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.2)}
+
+
+def tree_of(geometry):
+    tree = random_tree(geometry)
+    for path, leaf in flatten(tree).items():
+        if path.endswith("bn/var"):
+            np.abs(leaf, out=leaf)
+    return tree
+
+
+@pytest.mark.parametrize("format", CASES)
+def test_a_file_says_all_and_gives_features(format, tmp_path):
+    geometry, out = CASES[format], tmp_path / "w.safetensors"
+    tree = tree_of(geometry)
+    report = export_weights(tree, geometry, STATS, format, out)
+    parity = check_export(tree, report, STATS)
+    assert not parity.reread
+    assert import_weights(out)[1].geometry == geometry
+    images = np.random.default_rng(0).integers(0, 255, (2, *geometry.image_size, 3), np.uint8)
+    predict, params, facts = maskjax.load(out)
+    features = predict["encode"](params, images)
+    np.testing.assert_allclose(features["mean"], features["tokens"].mean(1), rtol=1e-4, atol=1e-4)
+    assert features["logits"].shape == (2, geometry.num_classes)
+    assert facts["mean"] == STATS["mean"]
+    with pytest.raises(UserError, match="this encoder takes"):
+        predict["encode"](params, images[:, :-1])
+
+
+@pytest.mark.parametrize("format", CASES)
+def test_other_families_are_refused(format, tmp_path):
+    geometry, out = CASES[format], tmp_path / "w.npz"
+    with pytest.raises(UserError, match=f"family {geometry.FAMILY}, this is one of vit.*timm"):
+        export_weights(random_tree(FULL), FULL, {}, format, out)
+    with pytest.raises(UserError, match=f"family vit, this is one of {geometry.FAMILY}.*{format}"):
+        export_weights(tree_of(geometry), geometry, {}, "timm", out)
+    export_weights(tree_of(geometry), geometry, {}, format, out)
+    with pytest.raises(UserError, match="different families"):
+        import_weights(out, geometry=FULL)
+    with pytest.raises(UserError, match=f"looks like layout {format}"):
+        import_weights(bare(geometry, format, tmp_path), geometry=FULL)
+
+
+def bare(geometry, format, tmp_path):
+    path = tmp_path / "bare.npz"
+    files.write(path, to_torch(tree_of(geometry), rules_of(format, geometry)), {})
+    return path
+
+
+def test_differences_are_named(tmp_path):
+    out = tmp_path / "w.npz"
+    export_weights(tree_of(RESNET), RESNET, {}, "resnet", out)
+    with pytest.raises(UserError, match=r"blocks: \(2, 1\), \(1, 1\)"):
+        import_weights(out, geometry=replace(RESNET, blocks=(1, 1)))
+    with pytest.raises(UserError, match=r"fc.weight is \(5, 24\) in the file, \(6, 24\)"):
+        import_weights(out, geometry=replace(RESNET, num_classes=6))
+    headless = replace(RESNET, num_classes=0)
+    with pytest.raises(UserError, match=r"unused: fc\.bias"):
+        import_weights(out, geometry=headless)
+    import_weights(out, geometry=headless, encoder_only=True)
+
+
+def test_impossible_values_are_named():
+    with pytest.raises(UserError, match="stem=0"):
+        replace(RESNET, stem=0)
+    with pytest.raises(UserError, match="differ in length"):
+        replace(RESNET, blocks=(1,))
+    with pytest.raises(UserError, match="family='mlp'"):
+        geometry_from({"family": "mlp"})
+    with pytest.raises(UserError, match="cannot be read"):
+        from_metadata({"geometry.family": "resnet}"})
+    assert geometry_from({"family": "resnet", **vars(RESNET)}) == RESNET
+
+
+def test_a_folder_is_written_only_for_what_timm_builds(tmp_path):
+    with pytest.raises(UserError, match="stem=8"):
+        export_weights(tree_of(RESNET), RESNET, {}, "resnet", tmp_path / "hub")
