@@ -37,18 +37,28 @@ def grid(
     Raises:
         ValueError: if the cell does not divide the grid, or the number of cells K.
     """
+    in_cell = visible_in_cell(grid, cell, num_visible)
+    noise = noise_of(noise_or_key, (math.prod(cell),))
+    places = from_scores(noise, num_visible=in_cell).ids
+    return TokenSplit(jnp.asarray(tokens_by_place(grid, cell))[places].reshape(-1), (num_visible,))
+
+
+def visible_in_cell(grid: tuple[int, int], cell: tuple[int, int], num_visible: int) -> int:
+    """How many tokens of each cell are visible.
+
+    Raises:
+        ValueError: if the cell does not divide the grid, or the number of cells K.
+    """
     if min(cell) < 1 or any(n % c for n, c in zip(grid, cell, strict=True)):
         raise ValueError(f"cell {cell} does not divide the grid {grid}")
     num_cells = math.prod(grid) // math.prod(cell)
     if num_visible % num_cells or not 0 <= num_visible <= math.prod(grid):
         choices = f"take a multiple of the {num_cells} cells, up to {math.prod(grid)}"
         raise ValueError(f"num_visible {num_visible} is not the same in every cell; {choices}")
-    noise = noise_of(noise_or_key, (math.prod(cell),))
-    places = from_scores(noise, num_visible=num_visible // num_cells).ids
-    return TokenSplit(jnp.asarray(_tokens_by_place(grid, cell))[places].reshape(-1), (num_visible,))
+    return num_visible // num_cells
 
 
-def _tokens_by_place(grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
+def tokens_by_place(grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
     """int32[places of a cell, cells]: the tokens that have this place in their cell."""
     ids = np.arange(math.prod(grid), dtype=np.int32)
     (rows, columns), (high, wide) = grid, cell

@@ -45,7 +45,7 @@ def sampled(
     shares = weights / jnp.where(largest > 0, largest, 1)
     # Not 0, so that tokens of no weight keep a random order among themselves; finite in float32.
     order = noise / jnp.maximum(shares, 1e-30)
-    return from_scores(order * _sign(favour), num_visible=num_visible)
+    return from_scores(order * sign_of(favour), num_visible=num_visible)
 
 
 def ranked(scores: Array, *, num_visible: int, favour: Side = "visible") -> TokenSplit:
@@ -63,7 +63,7 @@ def ranked(scores: Array, *, num_visible: int, favour: Side = "visible") -> Toke
     Raises:
         ValueError: if K is outside 0..N or `favour` is unknown.
     """
-    return from_scores(-jnp.asarray(scores, jnp.float32) * _sign(favour), num_visible=num_visible)
+    return from_scores(-jnp.asarray(scores, jnp.float32) * sign_of(favour), num_visible=num_visible)
 
 
 def easy_to_hard(
@@ -136,7 +136,12 @@ def cls_attention(attention: Array, *, num_prefix: int = 1) -> Array:
     return attention[..., 0, num_prefix:].mean(-2)
 
 
-def _sign(favour: Side) -> int:
+def sign_of(favour: Side) -> int:
+    """1 where the first are visible, -1 where they are hidden.
+
+    Raises:
+        ValueError: for an unknown side.
+    """
     if favour not in ("visible", "hidden"):
         raise ValueError(f"favour must be 'visible' or 'hidden', got {favour!r}")
     return 1 if favour == "visible" else -1

@@ -6,11 +6,12 @@ To hide the tokens that a hole touches, exactly K of them visible:
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from maskjax.masking import boxes
@@ -66,24 +67,48 @@ def box(
     Raises:
         ValueError: if an option is outside its range.
     """
-    low, high = _area_range(area)
+    law = BoxLaw(size, area_range(area), aspect, centred)
+    check_box(num_boxes, aspect)
+    noise = noise_of(noise_or_key, (num_boxes, 4))
+    chex.assert_rank(noise, 2)
+    return boxes.to_mask(box_edges(noise, law), size).any(0)
+
+
+class BoxLaw(NamedTuple):
+    """The options of `box`; see there."""
+
+    size: tuple[int, int]
+    area: tuple[float, float]
+    aspect: tuple[float, float]
+    centred: bool
+
+
+def check_box(num_boxes: int, aspect: tuple[float, float]):
+    """Refuses what `box` cannot do.
+
+    Raises:
+        ValueError: naming the argument.
+    """
     if num_boxes < 1 or not 0 < aspect[0] <= aspect[1]:
         found = f"got num_boxes={num_boxes}, aspect={aspect}"
         raise ValueError(f"at least one box and 0 < lowest <= highest aspect are needed; {found}")
-    noise = noise_of(noise_or_key, (num_boxes, 4))
-    chex.assert_rank(noise, 2)
+
+
+def box_edges(noise: Array, law: BoxLaw, xp: Any = jnp) -> Array:
+    """noise float[num_boxes, 4] -> boxes float[num_boxes, 4]; `xp` is jax.numpy or numpy."""
+    size, (low, high), aspect = law.size, law.area, law.aspect
     wanted = (low + (high - low) * noise[:, 0]) * math.prod(size)
     ratio = aspect[0] * (aspect[1] / aspect[0]) ** noise[:, 1]
     # So high that it is at most as wide as the image, and so low that it is at least one wide.
-    lowest, highest = jnp.ceil(wanted / size[1]), jnp.minimum(jnp.floor(wanted), size[0])
-    height = jnp.maximum(jnp.clip(jnp.round(jnp.sqrt(wanted * ratio)), lowest, highest), 1)
-    width = jnp.clip(jnp.round(wanted / height), 1, size[1])
-    sides = jnp.stack([height, width], -1)
-    free = jnp.asarray(size) - sides
-    start = jnp.minimum(jnp.floor(noise[:, 2:] * (free + 1)), free)
-    if centred:
-        start = jnp.floor(free / 2)
-    return boxes.to_mask(jnp.concatenate([start, start + sides], -1), size).any(0)
+    lowest, highest = xp.ceil(wanted / size[1]), xp.minimum(xp.floor(wanted), size[0])
+    height = xp.maximum(xp.clip(xp.round(xp.sqrt(wanted * ratio)), lowest, highest), 1)
+    width = xp.clip(xp.round(wanted / height), 1, size[1])
+    sides = xp.stack([height, width], -1)
+    free = xp.asarray(size) - sides
+    start = xp.minimum(xp.floor(noise[:, 2:] * (free + 1)), free)
+    if law.centred:
+        start = xp.floor(free / 2)
+    return xp.concatenate([start, start + sides], -1)
 
 
 def irregular(
@@ -113,29 +138,69 @@ def irregular(
         width: range of the relative widths, drawn uniformly.
 
     Returns:
-        bool[H, W], True = hole. Takes S * V passes over the image, one after the other.
+        bool[H, W], True = hole. Takes a pass over the image for each stroke, and 31 to find the
+        area.
 
     Raises:
         ValueError: if an option is outside its range.
     """
-    low, high = _area_range(area)
-    if not 1 <= num_strokes[0] <= num_strokes[1] or num_turns < 1 or not 0 < width[0] <= width[1]:
-        found = f"got num_strokes={num_strokes}, num_turns={num_turns}, width={width}"
-        raise ValueError(f"ranges must be ascending, from at least 1 stroke and turn; {found}")
+    law = StrokeLaw(size, area_range(area), num_strokes, width)
+    check_strokes(num_strokes, num_turns, width)
     noise = noise_or_key
     if is_key(noise):
-        shapes = ((), (), (num_strokes[1], 4), (num_strokes[1], num_turns, 2))
-        keys = jax.random.split(noise, 4)
+        keys, shapes = jax.random.split(noise, 4), stroke_shapes(num_strokes, num_turns)
         noise = StrokeNoise(*(noise_of(k, s) for k, s in zip(keys, shapes, strict=True)))
     chex.assert_shape(noise.strokes, (num_strokes[1], 4))
     chex.assert_shape(noise.turns, (num_strokes[1], num_turns, 2))
-    number = num_strokes[0] + jnp.floor(noise.number * (num_strokes[1] - num_strokes[0] + 1))
-    radius = width[0] + (width[1] - width[0]) * noise.strokes[:, 3]
-    absent = jnp.arange(num_strokes[1]) >= number
-    field = _stroke_field(_vertices(noise, size), radius, absent, size)
-    pixels = math.prod(size)
-    count = jnp.round((low + (high - low) * noise.area) * pixels).astype(jnp.int32)
+    corners, scale, count = strokes(noise, law)
+
+    def nearer(field: Array, stroke: tuple[Array, Array]) -> tuple[Array, None]:
+        return jnp.minimum(field, stroke_distance(*stroke, size)), None
+
+    # One stroke at a time: no array has an image for each.
+    start = varying_like(jnp.full(size, FAR), corners, scale)
+    field = lax.scan(nearer, start, (corners, scale))[0]
     return smallest(field.reshape(-1), count).reshape(size)
+
+
+class StrokeLaw(NamedTuple):
+    """The options of `irregular`; see there."""
+
+    size: tuple[int, int]
+    area: tuple[float, float]
+    num_strokes: tuple[int, int]
+    width: tuple[float, float]
+
+
+def check_strokes(num_strokes: tuple[int, int], num_turns: int, width: tuple[float, float]):
+    """Refuses what `irregular` cannot do.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not 1 <= num_strokes[0] <= num_strokes[1] or num_turns < 1 or not 0 < width[0] <= width[1]:
+        found = f"got num_strokes={num_strokes}, num_turns={num_turns}, width={width}"
+        raise ValueError(f"ranges must be ascending, from at least 1 stroke and turn; {found}")
+
+
+def stroke_shapes(num_strokes: tuple[int, int], num_turns: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the noise of `irregular`."""
+    return ((), (), (num_strokes[1], 4), (num_strokes[1], num_turns, 2))
+
+
+def strokes(noise: StrokeNoise, law: StrokeLaw, xp: Any = jnp) -> tuple[Array, Array, Array]:
+    """What is drawn, from noise; `xp` is jax.numpy or numpy.
+
+    Returns:
+        Corners float[S, V + 1, 2] in pixels, scales float[S] = 1 / radius**2 (0 for strokes that
+        are absent), and the number of pixels of the hole, int32[].
+    """
+    (fewest, most), (thin, thick), (low, high) = law.num_strokes, law.width, law.area
+    present = xp.arange(most) < fewest + xp.floor(noise.number * (most - fewest + 1))
+    radius = thin + (thick - thin) * noise.strokes[:, 3]
+    scale = xp.where(present, 1 / xp.square(radius), 0)
+    count = xp.round((low + (high - low) * noise.area) * math.prod(law.size)).astype(np.int32)
+    return _corners(noise, law.size, xp), scale, count
 
 
 def smallest(x: Array, count: Array) -> Array:
@@ -157,51 +222,55 @@ def smallest(x: Array, count: Array) -> Array:
     return inside | (ties & (jnp.cumsum(ties, dtype=jnp.int32) <= missing))
 
 
-def _vertices(noise: StrokeNoise, size: tuple[int, int]) -> Array:
+def _corners(noise: StrokeNoise, size: tuple[int, int], xp: Any) -> Array:
     """float[S, V + 1, 2]: rows and columns of the corners of the strokes, in pixels."""
-    sides = jnp.asarray(size, jnp.float32) - 1
+    sides = xp.asarray(size, np.float32) - 1
     turn = TURN + TURN_RANGE * (2 * noise.turns[..., 0] - 1)
-    side = 1 - 2 * (jnp.arange(turn.shape[-1]) % 2)
+    side = 1 - 2 * (np.arange(turn.shape[-1]) % 2).astype(np.float32)
     angle = 2 * math.pi * noise.strokes[:, 2, None] + side * turn
     length = math.hypot(*size) / 4 * noise.turns[..., 1]
-    moves = length[..., None] * jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
+    moves = length[..., None] * xp.stack([xp.sin(angle), xp.cos(angle)], -1)
 
     def move(at: Array, by: Array) -> tuple[Array, Array]:
         # Mirrored at the border; what is longer than the image is cut off.
-        to = jnp.clip(sides - jnp.abs(sides - jnp.abs(at + by)), 0, sides)
+        to = xp.clip(sides - xp.abs(sides - xp.abs(at + by)), 0, sides)
         return to, to
 
-    start = noise.strokes[:, :2] * sides
-    _, path = lax.scan(move, varying_like(start, moves), jnp.swapaxes(moves, 0, 1))
+    start, moves = noise.strokes[:, :2] * sides, xp.swapaxes(moves, 0, 1)
+    if xp is np:
+        path = np.stack(
+            list(itertools.accumulate(moves, lambda at, by: move(at, by)[0], initial=start))
+        )
+        return path.swapaxes(0, 1)
+    # A loop, which is compiled as a whole with and without jit: the same rounding in both.
+    _, path = lax.scan(move, varying_like(start, moves), moves)
     return jnp.concatenate([start[:, None], jnp.swapaxes(path, 0, 1)], 1)
 
 
-def _stroke_field(vertices: Array, radius: Array, absent: Array, size: tuple[int, int]) -> Array:
-    """float[H, W] >= 0: squared distance to the nearest stroke, in its radii, for what is ranked.
+def stroke_distance(corners: Array, scale: Array, size: tuple[int, int], xp: Any = jnp) -> Array:
+    """float[H, W] >= 0: squared distance to a stroke float[V + 1, 2], in radii, to be ranked.
 
-    Strokes that are absent do not count. One stroke at a time, all its pieces in one pass over the
-    image: no array has an image for each piece.
+    A stroke of scale 0 is infinitely far. `xp` is jax.numpy or numpy.
     """
-    rows = jnp.arange(size[0], dtype=jnp.float32)[:, None]
-    columns = jnp.arange(size[1], dtype=jnp.float32)
-
-    def nearer(field: Array, stroke: tuple[Array, ...]) -> tuple[Array, None]:
-        corners, scale, absent = stroke
-        # Squared and by a product: square roots and divisions would be most of the time.
-        nearest = FAR
-        for a, b in itertools.pairwise(corners):
-            along = b - a
-            unit = along / (along @ along + 1e-6)
-            share = jnp.clip((rows - a[0]) * unit[0] + (columns - a[1]) * unit[1], 0, 1)
-            down, right = rows - a[0] - share * along[0], columns - a[1] - share * along[1]
-            nearest = jnp.minimum(nearest, jnp.square(down) + jnp.square(right))
-        return jnp.minimum(field, jnp.where(absent, FAR, nearest * scale)), None
-
-    strokes = (vertices, 1 / jnp.square(radius), absent)
-    return lax.scan(nearer, varying_like(jnp.full(size, FAR), *strokes), strokes)[0]
+    rows = np.arange(size[0], dtype=np.float32)[:, None]
+    columns = np.arange(size[1], dtype=np.float32)
+    # Squared and by a product: square roots and divisions would be most of the time.
+    nearest = np.float32(FAR)
+    for a, b in itertools.pairwise(corners):
+        along = b - a
+        unit = along / (along @ along + 1e-6)
+        share = xp.clip((rows - a[0]) * unit[0] + (columns - a[1]) * unit[1], 0, 1)
+        down, right = rows - a[0] - share * along[0], columns - a[1] - share * along[1]
+        nearest = xp.minimum(nearest, xp.square(down) + xp.square(right))
+    return xp.where(scale > 0, nearest * scale, FAR)
 
 
-def _area_range(area: Range) -> tuple[float, float]:
+def area_range(area: Range) -> tuple[float, float]:
+    """(lowest, highest) of an area that may be one number.
+
+    Raises:
+        ValueError: unless 0 <= low <= high <= 1.
+    """
     low, high = (area, area) if isinstance(area, int | float) else area
     if not 0 <= low <= high <= 1:
         raise ValueError(f"area is a share of the image, 0 <= low <= high <= 1; got {area}")

@@ -1,4 +1,4 @@
-"""Masks in NumPy, for data loaders that make them on the host.
+"""Masks in NumPy, for data loaders that make them on the host: no device, no compilation.
 
 The same laws and the same exact counts as the JAX functions of the same names, drawn from a
 `numpy.random.Generator`: not the same numbers. Seed the generator by the position of the example
@@ -6,13 +6,31 @@ The same laws and the same exact counts as the JAX functions of the same names, 
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from maskjax.masking.blocks import PATIENCE, TRIES, Law, check_block
 from maskjax.masking.cells import Cell, cell_of_tokens
-from maskjax.masking.video import Grid3, check_tube
+from maskjax.masking.grid_cells import tokens_by_place, visible_in_cell
+from maskjax.masking.guided import sign_of
+from maskjax.masking.host_areas import box, irregular, multiblock
+from maskjax.masking.video import Grid3, check_tube, running_cell_ids
+
+__all__ = [
+    "HostSplit",
+    "block",
+    "box",
+    "coarse",
+    "from_scores",
+    "grid",
+    "irregular",
+    "multiblock",
+    "random",
+    "running_cell",
+    "sampled",
+    "tube",
+]
 
 
 class HostSplit(NamedTuple):
@@ -70,6 +88,53 @@ def tube(rng: np.random.Generator, grid: Grid3, *, num_visible: int) -> HostSpli
     starts = np.arange(steps)[:, None] * (rows * columns)
     parts = ((starts + ids).reshape(-1) for ids in (places.visible_ids, places.hidden_ids))
     return _split(np.concatenate(list(parts)), num_visible)
+
+
+def running_cell(
+    rng: np.random.Generator, grid: Grid3, *, num_visible: int, cell: tuple[int, int] = (2, 2)
+) -> HostSplit:
+    """As `masking.running_cell`: which tokens VideoMAE V2's decoder predicts.
+
+    Raises:
+        ValueError: as `masking.running_cell`.
+    """
+    return _split(
+        running_cell_ids(grid, cell, num_visible)[rng.integers(math.prod(cell))], num_visible
+    )
+
+
+def grid(
+    rng: np.random.Generator,
+    grid: tuple[int, int],
+    *,
+    num_visible: int,
+    cell: tuple[int, int] = (2, 2),
+) -> HostSplit:
+    """As `masking.grid`: the same tokens of every cell.
+
+    Raises:
+        ValueError: as `masking.grid`.
+    """
+    in_cell = visible_in_cell(grid, cell, num_visible)
+    places = from_scores(rng.random(math.prod(cell)), num_visible=in_cell).ids
+    return _split(tokens_by_place(grid, cell)[places].reshape(-1), num_visible)
+
+
+def sampled(
+    rng: np.random.Generator,
+    weights: np.ndarray,
+    *,
+    num_visible: int,
+    favour: Literal["visible", "hidden"] = "visible",
+) -> HostSplit:
+    """As `masking.sampled`: drawn in proportion to weights real[N] >= 0.
+
+    Raises:
+        ValueError: if K is outside 0..N or `favour` is unknown.
+    """
+    shares = np.maximum(weights / max(float(np.max(weights)), 1e-30), 1e-30)
+    order = rng.exponential(size=len(shares)) / shares
+    return from_scores(order * sign_of(favour), num_visible=num_visible)
 
 
 def coarse(

@@ -1,7 +1,7 @@
 """Context and target blocks (I-JEPA), for each example on its own."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -76,12 +76,14 @@ def multiblock(
         ValueError: if an option is outside its range, or one target may leave fewer than
             `min_context` tokens.
     """
-    targets = _reachable(grid, target_scale, target_aspect)
-    contexts = _reachable(grid, context_scale, context_aspect)
-    capacity = min(contexts.max(), math.prod(grid) - targets.min())
-    if max_context is not None:
-        capacity = min(capacity, max_context)
-    _check(num_targets, num_tries, min_context, capacity, math.prod(grid) - targets.max())
+    law = plan_multiblock(
+        grid,
+        num_targets,
+        (target_scale, target_aspect),
+        (context_scale, context_aspect),
+        (min_context, max_context),
+        num_tries,
+    )
     noise = noise_or_key
     if is_key(noise):
         blocks, order = jax.random.split(noise)
@@ -89,57 +91,104 @@ def multiblock(
         noise = MultiblockNoise(noise_of(blocks, shape), noise_of(order, (math.prod(grid),)))
     chex.assert_shape(noise.blocks, (None, 1 + num_targets, 4))
     chex.assert_shape(noise.order, (math.prod(grid),))
-
-    context = _boxes(noise.blocks[:, 0], grid, context_scale, context_aspect)
-    target = _boxes(noise.blocks[:, 1:], grid, target_scale, target_aspect)
-    context, target = _first_with(context, target, grid, min_context)
-    members = (_cover(context, grid) & ~_cover(target, grid).any(0)).reshape(-1)
-    order = jnp.argsort(jnp.where(members, noise.order, 2)).astype(jnp.int32)[:capacity]
-    valid = jnp.arange(capacity) < members.sum(dtype=jnp.int32)
-    return TokenSet(order, valid), _tokens_of(target, grid, int(targets.max()))
+    return context_and_targets(noise, law)
 
 
-def _boxes(noise: Array, grid: tuple[int, int], scale: Range, aspect: Range) -> Array:
+class Multiblock(NamedTuple):
+    """The options of `multiblock`, checked.
+
+    Attributes:
+        grid: (rows, columns).
+        target, context: ranges of share and aspect ratio.
+        min_context: least number of context tokens.
+        capacity: room for context tokens.
+        target_capacity: room for the tokens of a target.
+    """
+
+    grid: tuple[int, int]
+    target: tuple[Range, Range]
+    context: tuple[Range, Range]
+    min_context: int
+    capacity: int
+    target_capacity: int
+
+
+def plan_multiblock(
+    grid: tuple[int, int],
+    num_targets: int,
+    target: tuple[Range, Range],
+    context: tuple[Range, Range],
+    num_context: tuple[int, int | None],
+    num_tries: int,
+) -> Multiblock:
+    """Checks the options of `multiblock` and finds the sizes of its sets.
+
+    Raises:
+        ValueError: as `multiblock`.
+    """
+    targets, contexts = _reachable(grid, *target), _reachable(grid, *context)
+    least, most = num_context
+    capacity = int(min(contexts.max(), math.prod(grid) - targets.min()))
+    capacity = capacity if most is None else min(capacity, most)
+    _check(num_targets, num_tries, least, capacity, math.prod(grid) - targets.max())
+    return Multiblock(grid, target, context, least, capacity, int(targets.max()))
+
+
+def context_and_targets(
+    noise: MultiblockNoise, law: Multiblock, xp: Any = jnp
+) -> tuple[TokenSet, TokenSet]:
+    """The sets of `multiblock` from its noise; `xp` is jax.numpy or numpy."""
+    context = _boxes(noise.blocks[:, 0], law.grid, *law.context, xp)
+    target = _boxes(noise.blocks[:, 1:], law.grid, *law.target, xp)
+    context, target = _first_with(context, target, law.grid, law.min_context, xp)
+    members = (_cover(context, law.grid, xp) & ~_cover(target, law.grid, xp).any(0)).reshape(-1)
+    order = xp.argsort(xp.where(members, noise.order, 2), stable=True).astype(np.int32)
+    valid = xp.arange(law.capacity) < members.sum(dtype=np.int32)
+    context_set = TokenSet(order[: law.capacity], valid)
+    return context_set, _tokens_of(target, law.grid, law.target_capacity, xp)
+
+
+def _boxes(noise: Array, grid: tuple[int, int], scale: Range, aspect: Range, xp: Any) -> Array:
     """noise float[..., 4] -> int32[..., 4]: top, left, height, width."""
     area = math.prod(grid) * (scale[0] + (scale[1] - scale[0]) * noise[..., 0])
     ratio = aspect[0] + (aspect[1] - aspect[0]) * noise[..., 1]
-    sides = jnp.stack([jnp.sqrt(area * ratio), jnp.sqrt(area / ratio)], -1)
-    sides = jnp.clip(jnp.round(sides), 1, jnp.asarray(grid))
-    free = jnp.asarray(grid) - sides
+    sides = xp.stack([xp.sqrt(area * ratio), xp.sqrt(area / ratio)], -1)
+    sides = xp.clip(xp.round(sides), 1, xp.asarray(grid))
+    free = xp.asarray(grid) - sides
     # The last place, `free`, is included; the minimum guards against rounding up to 1.
-    start = jnp.minimum(jnp.floor(noise[..., 2:] * (free + 1)), free)
-    return jnp.concatenate([start, sides], -1).astype(jnp.int32)
+    start = xp.minimum(xp.floor(noise[..., 2:] * (free + 1)), free)
+    return xp.concatenate([start, sides], -1).astype(np.int32)
 
 
-def _cover(boxes: Array, grid: tuple[int, int]) -> Array:
+def _cover(boxes: Array, grid: tuple[int, int], xp: Any) -> Array:
     """int32[..., 4] -> bool[..., rows, columns]."""
     inside = []
     for axis, length in enumerate(grid):
-        offset = jnp.arange(length) - boxes[..., axis, None]
+        offset = xp.arange(length) - boxes[..., axis, None]
         inside.append((offset >= 0) & (offset < boxes[..., axis + 2, None]))
     return inside[0][..., :, None] & inside[1][..., None, :]
 
 
 def _first_with(
-    context: Array, target: Array, grid: tuple[int, int], min_context: int
+    context: Array, target: Array, grid: tuple[int, int], min_context: int, xp: Any
 ) -> tuple[Array, Array]:
     """The first of T tries [T, 4], [T, M, 4] that leaves enough context, or what always does."""
-    left = _cover(context, grid) & ~_cover(target, grid).any(1)
-    enough = left.sum((1, 2), dtype=jnp.int32) >= min_context
-    first = enough & (jnp.cumsum(enough) == 1)
-    pick = lambda boxes: jnp.where(first.reshape(-1, *[1] * (boxes.ndim - 1)), boxes, 0).sum(0)  # noqa: E731
-    whole = jnp.asarray((0, 0, *grid), jnp.int32)
+    left = _cover(context, grid, xp) & ~_cover(target, grid, xp).any(1)
+    enough = left.sum((1, 2), dtype=np.int32) >= min_context
+    first = enough & (xp.cumsum(enough) == 1)
+    pick = lambda boxes: xp.where(first.reshape(-1, *[1] * (boxes.ndim - 1)), boxes, 0).sum(0)  # noqa: E731
+    whole = xp.asarray((0, 0, *grid), np.int32)
     found = enough.any()
-    context = jnp.where(found, pick(context), whole)
-    return context, jnp.where(found, pick(target), target[0, :1])
+    context = xp.where(found, pick(context), whole)
+    return context, xp.where(found, pick(target), target[0, :1])
 
 
-def _tokens_of(boxes: Array, grid: tuple[int, int], capacity: int) -> TokenSet:
+def _tokens_of(boxes: Array, grid: tuple[int, int], capacity: int, xp: Any) -> TokenSet:
     """The tokens of boxes int32[M, 4], in raster order, padded to `capacity`; no sort."""
     top, left, height, width = (boxes[..., i, None] for i in range(4))
-    k = jnp.arange(capacity, dtype=jnp.int32)
+    k = xp.arange(capacity, dtype=np.int32)
     ids = (top + k // width) * grid[1] + left + k % width
-    return TokenSet(jnp.minimum(ids, math.prod(grid) - 1), k < height * width)
+    return TokenSet(xp.minimum(ids, math.prod(grid) - 1), k < height * width)
 
 
 def _reachable(grid: tuple[int, int], scale: Range, aspect: Range) -> np.ndarray:
