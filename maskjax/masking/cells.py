@@ -44,13 +44,35 @@ def coarse(
     """
     owner, num_cells = cell_of_tokens(grid, cell)
     noise = noise_of(noise_or_key, (num_cells,))
-    sizes = np.bincount(owner, minlength=num_cells)
-    if len(set(sizes)) > 1:
+    if not _same_size(owner):
         return from_scores(noise[..., owner], num_visible=num_visible)
     # Sorting the cells, not the tokens, which for a Swin are 64 times as many.
     tokens = np.argsort(owner, kind="stable").reshape(num_cells, -1).astype(np.int32)
     order = jnp.argsort(noise, -1)
     return TokenSplit(jnp.asarray(tokens)[order].reshape(*noise.shape[:-1], -1), (num_visible,))
+
+
+def coarse_hidden(
+    noise_or_key: Array, grid: tuple[int, int], *, num_visible: int, cell: Cell
+) -> Array:
+    """bool[N] in raster order, True = hidden: `coarse(...).hidden()`; its arguments and errors.
+
+    For encoders that see all tokens, mask tokens among them (SimMIM). Where all cells have the same
+    number of tokens, and that divides K, nothing but the cells is sorted: 49 values and not 3,136.
+    """
+    owner, num_cells = cell_of_tokens(grid, cell)
+    size = len(owner) // num_cells
+    if not _same_size(owner) or num_visible % size or not 0 <= num_visible <= len(owner):
+        return coarse(noise_or_key, grid, num_visible=num_visible, cell=cell).hidden()
+    noise = noise_of(noise_or_key, (num_cells,))
+    cells = from_scores(noise, num_visible=num_visible // size).hidden()
+    # A constant lookup that repeats values: no gradient ever flows here.
+    return cells[..., owner]
+
+
+def _same_size(owner: np.ndarray) -> bool:
+    """Whether all cells have the same number of tokens."""
+    return len(set(np.bincount(owner))) == 1
 
 
 def cell_of_tokens(grid: tuple[int, int], cell: Cell) -> tuple[np.ndarray, int]:
