@@ -12,6 +12,7 @@ from maskjax.errors import UserError
 from maskjax.method import Batch, require
 from maskjax.nn import teachers
 from maskjax.nn.geometry import Geometry
+from maskjax.nn.swin import SwinSize
 from maskjax.nn.vit import Compute, Size
 
 # Shared by the DEFAULTS of methods built on vision transformers.
@@ -67,6 +68,29 @@ def size(cfg: ConfigDict, path: str) -> Size:
     what = f"must divide {path}.dim = {cfg.dim}"
     require(cfg.dim % cfg.heads == 0, f"{path}.heads", cfg.heads, what)
     return Size(cfg.dim, cfg.depth, cfg.heads, cfg.mlp_ratio)
+
+
+def swin_size(cfg: ConfigDict, path: str) -> SwinSize:
+    """Reads dim, depths, heads, window, mlp_ratio of the Swin at `config.<path>`.
+
+    Raises:
+        UserError: if one is no positive number, or the heads do not divide the stages' widths.
+    """
+    depths, heads = tuple(cfg.depths), tuple(cfg.heads)
+    whole = lambda *values: all(isinstance(v, int) and v > 0 for v in values)  # noqa: E731
+    for key, values in (("depths", depths), ("heads", heads)):
+        fits = values and whole(*values)
+        require(fits, f"{path}.{key}", values, "must be positive ints, one for each stage")
+    for key in ("dim", "window"):
+        require(whole(cfg[key]), f"{path}.{key}", cfg[key], "must be a positive int")
+    require(cfg.mlp_ratio > 0, f"{path}.mlp_ratio", cfg.mlp_ratio, "must be a positive number")
+    what = f"must be as many as {path}.depths = {depths}"
+    require(len(heads) == len(depths), f"{path}.heads", heads, what)
+    size = SwinSize(cfg.dim, depths, heads, cfg.window, cfg.mlp_ratio)
+    widths = [size.stage(i).dim for i in range(len(depths))]
+    divide = all(width % num == 0 for width, num in zip(widths, heads, strict=True))
+    require(divide, f"{path}.heads", heads, f"must divide the widths {widths} of the stages")
+    return size
 
 
 def pair(value: Any, path: str) -> tuple[int, int]:

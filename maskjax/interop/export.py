@@ -144,6 +144,8 @@ def written_geometry(layout: str, geometry: AnyGeometry, what: str = "full") -> 
     if what not in ("full", "encoder"):
         raise UserError(f"what={what!r}: choose 'full' or 'encoder'.")
     kept = geometry if what == "full" and layout in WITH_DECODER else geometry.encoder_only()
+    if what == "full" and layout == "pretraining":
+        kept = replace(kept, pixel_head=geometry.pixel_head)
     lost = DROPS.get(layout, ())
     return replace(kept, **{name: value for name, value in DROPPED.items() if name in lost})
 

@@ -35,6 +35,7 @@ def param_shapes(geometry: AnyGeometry) -> dict[str, Shape]:
         shapes |= _norm("encoder/norm", g.dim)
     shapes |= _dense("head", g.dim, g.num_classes) if g.num_classes else {}
     shapes |= {"projection/kernel": (g.dim, g.projection)} if g.projection else {}
+    shapes |= _dense("decoder", g.dim, g.patch_values) if g.pixel_head else {}
     return shapes | (_decoder(g) if g.has_decoder else {})
 
 

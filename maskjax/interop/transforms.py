@@ -92,6 +92,16 @@ def patch_conv(patch_size: int, channels: int, tubelet: int = 0) -> Transform:
     return rearranged("patch projection", "(p q c) d", "d c p q", **sizes)
 
 
+def pixel_head(patch_size: int, channels: int) -> tuple[Transform, Transform]:
+    """Kernel [D, P] and bias [P] of a head to pixels, and those of a 1x1 convolution, (P, D, 1, 1).
+
+    Its channels are ordered for torch's pixel shuffle: (channel, row, column), the column fastest.
+    """
+    sizes = {"p": patch_size, "q": patch_size, "c": channels}
+    kernel = rearranged("pixel head", "d (p q c)", "(c p q) d 1 1", **sizes)
+    return kernel, rearranged("pixel head's bias", "(p q c)", "(c p q)", **sizes)
+
+
 IDENTITY = Transform("same array", lambda leaf: leaf, lambda array, shape: (array,))
 LINEAR = rearranged("linear", "d e", "e d")
 HEAD_KERNEL = rearranged("kernel into heads", "d h k", "(h k) d")

@@ -2,13 +2,14 @@
 
 from maskjax.losses.contrastive import supervised_contrastive
 from maskjax.losses.order import pairwise_order, standardized_error
-from maskjax.losses.pixel import squared_error
+from maskjax.losses.pixel import hidden_error, squared_error
 from maskjax.losses.term import Term, total
 from maskjax.losses.token import cross_entropy
 
 __all__ = [
     "Term",
     "cross_entropy",
+    "hidden_error",
     "pairwise_order",
     "squared_error",
     "standardized_error",

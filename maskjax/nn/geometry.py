@@ -55,6 +55,7 @@ class Geometry(Described):
         layer_scale: A factor for each channel of each branch.
         activation: Of the MLP: the exact "gelu", or "quick_gelu", x sigmoid(1.702 x).
         mlp: "plain", or "swiglu" (silu(gate) * fc1).
+        pixel_head: Whether a linear layer predicts the pixels of each patch (SimMIM's decoder).
         final_norm: LayerNorm after the last block, where no pooling replaces it.
         projection: Width of a projection of the class token without bias (CLIP); 0 = none.
         eps: Of every LayerNorm.
@@ -91,6 +92,7 @@ class Geometry(Described):
     layer_scale: bool = False
     activation: str = "gelu"
     mlp: str = "plain"
+    pixel_head: bool = False
     final_norm: bool = True
     projection: int = 0
     eps: float = 1e-6
@@ -150,9 +152,8 @@ class Geometry(Described):
 
     def encoder_only(self) -> Self:
         """The same model without its decoder."""
-        return dataclasses.replace(
-            self, decoder_dim=0, decoder_depth=0, decoder_heads=0, decoder_mlp_hidden=0
-        )
+        none = {"decoder_dim": 0, "decoder_depth": 0, "decoder_heads": 0, "decoder_mlp_hidden": 0}
+        return dataclasses.replace(self, pixel_head=False, **none)
 
     def unusual(self, allowed: Iterable[str] = ()) -> tuple[str, ...]:
         """Options, but for the ``allowed``, that differ from the defaults, as "name=value"."""
@@ -178,6 +179,7 @@ OPTIONS = (
     "layer_scale",
     "activation",
     "mlp",
+    "pixel_head",
     "final_norm",
     "projection",
 )
@@ -201,6 +203,10 @@ def _rules(g: Geometry) -> tuple[tuple[bool, str], ...]:
         (
             g.position in SINCOS and (first or g.frames > 0),
             f"position={g.position!r} is for images, with no token but cls in front.",
+        ),
+        (
+            g.pixel_head and (g.has_decoder or g.frames > 0),
+            "pixel_head is SimMIM's decoder, for images; leave out the other one.",
         ),
         (g.frames == 0 and g.tubelet != 1, "tubelet is set but frames=0."),
         (

@@ -189,15 +189,13 @@ class SwinEncoder(nn.Module):
         Args:
             patches: all patches of an image.
             hidden: bool[B, N], True = the mask token stands in, after the norm of the patches.
-            taps: "embed", the patches after that norm [B, N, D]; or "s/TAP", TAP one of those of
-                stage s (see `SwinStage`, `SwinBlock`).
+            taps: "s/TAP", TAP one of those of stage s (see `SwinStage`, `SwinBlock`).
             drop_noise: float32[B, number of all blocks, 2] for drop-path; None = none.
 
         Raises:
             ValueError: for hidden patches without a mask token, or an unknown tap.
         """
-        x = constrain_batch(self.patch_norm(self.patch_embed(patches)))
-        seen = {"embed": x}
+        x, seen = self.embed(patches), {}
         if hidden is not None:
             if not self.with_mask:
                 raise ValueError("hidden patches need a mask token; this encoder has none")
@@ -208,8 +206,12 @@ class SwinEncoder(nn.Module):
             x, found = getattr(self, f"stage{i}")(x, taps=inner, drop_noise=noise)
             seen |= {f"{i}/{tap}": value for tap, value in found.items()}
         if unknown := set(taps) - set(seen):
-            raise ValueError(f"unknown taps {sorted(unknown)}; they are 'embed' or 'STAGE/TAP'")
+            raise ValueError(f"unknown taps {sorted(unknown)}; they are named 'STAGE/TAP'")
         return constrain_batch(self.norm(x)), {tap: seen[tap] for tap in taps}
+
+    def embed(self, patches: Array) -> Array:
+        """Raw patches [B, N, P] -> tokens [B, N, D] after their norm, before mask tokens."""
+        return constrain_batch(self.patch_norm(self.patch_embed(patches)))
 
 
 def forward_flops(size: SwinSize, grid: Grid, patch_dim: int) -> int:

@@ -139,8 +139,12 @@ class VariantEncoder(nn.Module):
             return lambda layer: shared + bias(layer)
         return shared if bias is None else shared + bias
 
+    def embed(self, patches: Array) -> Array:
+        """Raw patches [B, K, P] -> tokens [B, K, D], before mask tokens and positions."""
+        return constrain_batch(self.patch_embed(patches))
+
     def _embed(self, patches: Array, hidden: Array | None) -> Array:
-        x = constrain_batch(self.patch_embed(patches))
+        x = self.embed(patches)
         if hidden is None:
             return x
         if not self.geometry.mask_token:

@@ -213,7 +213,8 @@ def layer_ids(depth: int, prefix: str = "encoder/") -> Callable[[str], int | tup
     Embeddings of the encoder are 0, its block i is i + 1 (one id per slice of a stacked leaf), all
     the rest depth + 1. Paths of the encoder begin with `prefix`.
     """
-    embeddings = tuple(prefix + name for name in ("cls_token", "pos_embed", "patch_embed/"))
+    names = ("cls_token", "mask_token", "pos_embed", "patch_embed/")
+    embeddings = tuple(prefix + name for name in names)
 
     def layer(path: str) -> int | tuple[int, ...]:
         if path.startswith(f"{prefix}blocks/"):

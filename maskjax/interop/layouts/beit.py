@@ -13,6 +13,7 @@ from maskjax.interop.layouts.parts import (
     head,
     norm,
     patch_embed,
+    pixel_decoder,
     position,
     prefix_tokens,
     relative,
@@ -42,8 +43,12 @@ def rules(geometry: Geometry) -> Layout:
 
 
 def rules_pretraining(geometry: Geometry) -> Layout:
-    """Rules of the encoder in pretraining files of SimMIM, CAE and VideoMAE."""
-    return _rules(geometry, "encoder.")
+    """Rules of the encoder in pretraining files of SimMIM, CAE, VideoMAE; of SimMIM's decoder."""
+    g = geometry
+    encoder = _rules(replace(g, pixel_head=False), "encoder.")
+    if not g.pixel_head:
+        return encoder
+    return (*encoder, *pixel_decoder("decoder", "decoder.0", g.patch_size, g.channels))
 
 
 def _rules(geometry: Geometry, at: str) -> Layout:

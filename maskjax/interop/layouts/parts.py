@@ -21,6 +21,7 @@ from maskjax.interop.transforms import (
     TOKEN,
     Transform,
     patch_conv,
+    pixel_head,
 )
 from maskjax.nn.geometry import SINCOS, Geometry
 
@@ -88,6 +89,14 @@ def patch_embed(ours: str, theirs: str, geometry: Geometry) -> Layout:
     transform = patch_conv(geometry.patch_size, geometry.channels, tubelet)
     kernel = Rule(f"{ours}/kernel", f"{theirs}.weight", transform)
     return (kernel, Rule(f"{ours}/bias", f"{theirs}.bias")) if geometry.patch_bias else (kernel,)
+
+
+def pixel_decoder(ours: str, theirs: str, patch_size: int, channels: int) -> Layout:
+    """SimMIM's decoder: a 1x1 convolution and a pixel shuffle there, one linear layer here."""
+    kernel, bias = pixel_head(patch_size, channels)
+    return Rule(f"{ours}/kernel", f"{theirs}.weight", kernel), Rule(
+        f"{ours}/bias", f"{theirs}.bias", bias
+    )
 
 
 def attention(ours: str, theirs: str, names: BlockNames, biased: str = "all") -> Layout:
