@@ -88,6 +88,8 @@ def vit(g: Geometry) -> dict[str, tuple[int, ...]]:
         tree |= {"head/kernel": (g.dim, g.num_classes), "head/bias": (g.num_classes,)}
     if g.projection:
         tree["projection/kernel"] = (g.dim, g.projection)
+    if g.pixel_head:
+        tree |= {"decoder/kernel": (g.dim, patch), "decoder/bias": (patch,)}
     return tree | (decoder(g, patch) if g.decoder_dim else {})
 
 
@@ -173,7 +175,12 @@ VALUES = {
     "clip": CLIP,
     "hf_clip": CLIP,
     "beit": BEIT,
-    "pretraining": {**BEIT, "pool": ("none",), "position": ("none", "learned", "sincos_rows")},
+    "pretraining": {
+        **BEIT,
+        "pool": ("none",),
+        "position": ("none", "learned", "sincos_rows"),
+        "pixel_head": BOOL,
+    },
     "hf_beit": BEIT,
     "hf_videomae": VIDEO,
 }
