@@ -1,8 +1,6 @@
 """The laws of every generator of table_guided, and the guided ones against their definitions."""
 
 import functools
-import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,6 @@ from table_guided import GENERATORS, NUM, VISIBLE, infeasible
 from maskjax.masking import TokenSplit, guided
 
 SETTINGS = settings(max_examples=20, deadline=None, derandomize=True)
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 EXAMPLES = 2400
 names = pytest.mark.parametrize("name", GENERATORS)
 seeds = st.integers(0, 2**31)
@@ -198,21 +195,3 @@ def test_class_attention_is_the_mean_over_heads():
     attention = np.random.default_rng(0).uniform(size=(2, 3, 6, 6)).astype(np.float32)
     expected = attention[:, :, 0, 2:].mean(1)
     np.testing.assert_allclose(guided.cls_attention(attention, num_prefix=2), expected, rtol=1e-6)
-
-
-def golden(name):
-    path = GOLDEN / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"no golden file {name}.npz")
-    arrays = dict(np.load(path))
-    return json.loads(str(arrays["config"])), arrays
-
-
-def test_golden_maskalign_masks():
-    cfg, arrays = golden("maskalign")
-    weights = guided.cls_attention(arrays["output/teacher_attn_last"])
-    np.testing.assert_allclose(weights, arrays["output/importance"], rtol=1e-6)
-    visible = int(weights.shape[1] * (1 - cfg["mask_ratio"]))
-    split = guided.sampled(arrays["noise/exponential"], weights, num_visible=visible)
-    np.testing.assert_array_equal(split.ids, arrays["mask/ids_shuffle"])
-    np.testing.assert_array_equal(split.visible_ids, arrays["mask/ids_keep"])
