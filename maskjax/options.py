@@ -15,6 +15,14 @@ from maskjax.nn.geometry import Geometry
 from maskjax.nn.swin import SwinSize
 from maskjax.nn.vit import Compute, Size
 
+# Shared by the DEFAULTS of methods on images; mean and std are ImageNet's.
+IMAGE = {
+    "image_size": (224, 224),
+    "patch_size": (16, 16),
+    "channels": 3,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
 # Shared by the DEFAULTS of methods built on vision transformers.
 COMPUTE = {"dtype": "float32", "scan": "auto", "remat": "none", "attention": "einsum"}
 

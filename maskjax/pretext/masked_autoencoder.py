@@ -16,13 +16,9 @@ from maskjax.nn.vit import Size, layer_ids
 from maskjax.pretext.outputs import features, raster
 from maskjax.targets.patch_pixels import PatchPixels
 
-# ViT-B/16 of the paper. mean and std are ImageNet's.
+# ViT-B/16 of the paper.
 DEFAULTS = {
-    "image_size": (224, 224),
-    "patch_size": (16, 16),
-    "channels": 3,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
+    **options.IMAGE,
     "encoder": dataclasses.asdict(Size(768, 12, 12)),
     "decoder": dataclasses.asdict(Size(512, 8, 16)),
     "mask_ratio": 0.75,

@@ -29,13 +29,9 @@ from maskjax.nn.vit import Compute, layer_ids
 from maskjax.pretext.outputs import features, raster
 from maskjax.targets.patch_pixels import PatchPixels
 
-# CRATE-MAE Base of the paper. mean and std are ImageNet's.
+# CRATE-MAE Base of the paper.
 DEFAULTS = {
-    "image_size": (224, 224),
-    "patch_size": (16, 16),
-    "channels": 3,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
+    **options.IMAGE,
     "dim": 768,
     "depth": 12,  # of the encoder
     "decoder_depth": 12,

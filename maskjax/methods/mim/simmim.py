@@ -28,13 +28,9 @@ from maskjax.pretext.backbones import Backbone
 from maskjax.pretext.outputs import features
 from maskjax.targets.patch_pixels import PatchPixels
 
-# ViT-B/16 of the paper. mean and std are ImageNet's.
+# ViT-B/16 of the paper.
 DEFAULTS = {
-    "image_size": (224, 224),
-    "patch_size": (16, 16),
-    "channels": 3,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
+    **options.IMAGE,
     **backbones.DEFAULTS,
     "mask_cell": 32,  # side of what is hidden or visible as a whole, in pixels
     "mask_ratio": 0.6,  # of the cells, rounded up
