@@ -154,7 +154,8 @@ def _backbone(params: Mapping[str, Any], g: AnyGeometry, images: np.ndarray) -> 
 
     apply = jax.jit(lambda tree, x: backbones.run(g, tree, x))
     out, stages = apply(params, np.moveaxis(images, -3, -1))
-    first = {name: np.moveaxis(np.asarray(x), -1, 1) for name, x in stages.items()}
+    found = {name: np.asarray(x) for name, x in stages.items()}
+    first = {name: np.moveaxis(x, -1, 1) if x.ndim == 4 else x for name, x in found.items()}
     return first | {name: np.asarray(value) for name, value in out.items()}
 
 

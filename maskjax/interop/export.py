@@ -13,7 +13,7 @@ from maskjax.errors import UserError
 from maskjax.interop import files, folders, hub_config
 from maskjax.interop.convert import to_torch
 from maskjax.interop.hf_config import geometry_of
-from maskjax.interop.layouts import FORMATS, rules_of
+from maskjax.interop.layouts import FORMATS, require_family, rules_of
 from maskjax.interop.paths import flatten
 from maskjax.interop.shapes import param_shapes
 from maskjax.interop.snippets import snippet
@@ -31,6 +31,8 @@ DROPS = {
     "hf_vit": ("mask_token", "projection"),
     "hf_dinov2": ("projection",),
     "hf_videomae": ("mask_token",),
+    "timm_swin": ("mask_token",),
+    "hf_swin": ("mask_token",),
     "clip": ("mask_token",),
     "hf_clip": ("mask_token",),
 }
@@ -131,7 +133,7 @@ def layout_to_write(format: str, geometry: AnyGeometry) -> str:
         raise UserError(f"unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
     pooled = isinstance(geometry, Geometry) and geometry.pool != "none"
     layout = "classify" if format == "mae" and pooled else FORMATS[format][0]
-    rules_of(layout, geometry)  # refuses another family of networks
+    require_family(layout, geometry)
     return layout
 
 
@@ -162,12 +164,15 @@ def _beside(layout: str, geometry: AnyGeometry, settings: Mapping[str, Any]) -> 
     }
 
 
-def _check_config(layout: str, geometry: Geometry, config: Mapping[str, Any]) -> None:
+def _check_config(layout: str, geometry: AnyGeometry, config: Mapping[str, Any]) -> None:
     """A model that the library's class is not would load there, and compute something else."""
     told = geometry_of(config)
     # A fixed table may be written where a trained one is kept; ViTMAE's config tells no position.
-    free = layout == "hf" or (geometry.position, told.position) == ("sincos", "learned")
-    names = [f.name for f in fields(Geometry) if f.name != "position" or not free]
+    free = layout == "hf" or (
+        isinstance(geometry, Geometry)
+        and (geometry.position, told.position) == ("sincos", "learned")
+    )
+    names = [f.name for f in fields(geometry) if f.name != "position" or not free]
     lines = geometry.differences(told, names)
     if lines:
         kind = config["model_type"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from maskjax.errors import UserError
 from maskjax.interop.layouts import LAYOUTS, rules_for
 from maskjax.interop.paths import names_of
-from maskjax.nn.families import AnyGeometry, ResNetGeometry
+from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 # What files of each layout may hold: (layout, what to call it, geometry or, of ViTs, its options).
@@ -51,6 +51,7 @@ VITS = (
     ("hf_videomae", "hf_videomae", VIDEO),
 )
 RESNET = ResNetGeometry((8, 8), 3, (1, 1), (2, 2), 2, 1)
+SWIN = SwinGeometry((8, 8), 4, 3, 2, (2, 1), (1, 2), 2)
 KINDS: tuple[tuple[str, str, AnyGeometry], ...] = (
     *(
         (layout, label, Geometry((8, 8), 4, 3, 8, 1, 1, 8, **given))
@@ -58,6 +59,11 @@ KINDS: tuple[tuple[str, str, AnyGeometry], ...] = (
     ),
     ("resnet", "resnet, without classifier", RESNET),
     ("resnet", "resnet, with classifier", replace(RESNET, num_classes=1)),
+    ("swin", "swin, with classifier", replace(SWIN, num_classes=1)),
+    ("swin", "swin, pretraining (SimMIM)", replace(SWIN, mask_token=True)),
+    ("timm_swin", "timm_swin, with classifier", replace(SWIN, num_classes=1)),
+    ("hf_swin", "hf_swin", SWIN),
+    ("hf_swin", "hf_swin, with classifier", replace(SWIN, num_classes=1)),
 )
 
 
@@ -77,15 +83,19 @@ def choose(keys: Iterable[str], geometry: AnyGeometry, candidates: Iterable[str]
         UserError: No candidate knows any of the names, or can hold such a model.
     """
     names = names_of(keys)
-    best, most, refusals = "", 0, []
+    best, most, refusals = "", (0, 0), []
     for layout in candidates:
         try:
-            known = len(names & _names(layout, geometry, names))
+            rules = rules_for(layout, geometry, names)
         except UserError as error:  # the layout cannot hold such a model
             refusals.append(str(error))
             continue
-        if known > most:
-            best, most = layout, known
+        known = len(names & names_of(rule.theirs for rule in rules))
+        # Networks in stages: two layouts may differ in the numbers of stages alone.
+        staged = not isinstance(geometry, Geometry)
+        exact = len({rule.theirs for rule in rules}.intersection(keys)) if staged else 0
+        if known and (known, exact) > most:
+            best, most = layout, (known, exact)
     if not best:
         some = ", ".join(sorted(names)[:5]) or "none at all"
         reasons = "".join(f" ({line})" for line in dict.fromkeys(refusals))

@@ -5,13 +5,14 @@ from typing import Any
 
 from maskjax.errors import UserError
 from maskjax.interop.hub_config import dinov2_hidden
+from maskjax.nn.families import AnyGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 Config = Mapping[str, Any]
 ACTIVATIONS = ("gelu", "quick_gelu")
 
 
-def geometry_of(config: Config, source: str = "config.json") -> Geometry | None:
+def geometry_of(config: Config, source: str = "config.json") -> AnyGeometry | None:
     """The geometry that a config.json of transformers describes.
 
     Args:
@@ -24,8 +25,8 @@ def geometry_of(config: Config, source: str = "config.json") -> Geometry | None:
     kind = config.get("model_type")
     if kind is None:
         return None
-    if kind not in READERS:
-        kinds = ", ".join(READERS)
+    if kind not in (*READERS, "swin"):
+        kinds = ", ".join((*READERS, "swin"))
         raise UserError(f"{source}: model_type {kind!r}; the kinds read here are {kinds}.")
     if kind == "clip":
         projection = {"projection_dim": config.get("projection_dim", 512)}
@@ -34,6 +35,8 @@ def geometry_of(config: Config, source: str = "config.json") -> Geometry | None:
     if activation not in ACTIVATIONS:
         raise UserError(f"{source}: hidden_act {activation!r}; here are {', '.join(ACTIVATIONS)}.")
     try:
+        if kind == "swin":
+            return _swin(config)
         return Geometry(**_sizes(config) | {"activation": activation} | READERS[kind](config))
     except KeyError as error:
         raise UserError(f"{source} has no entry {error}.") from None
@@ -138,6 +141,25 @@ def _videomae(config: Config) -> dict[str, Any]:
     }
 
 
+def _swin(config: Config) -> SwinGeometry:
+    if config.get("use_absolute_embeddings") or not config.get("qkv_bias", True):
+        raise UserError("a Swin with absolute positions, or without qkv_bias, is not known here.")
+    size = config["image_size"]
+    classes = _head(config, "gap", "ForImageClassification").get("num_classes", 0)
+    return SwinGeometry(
+        image_size=tuple(size) if isinstance(size, list | tuple) else (size, size),
+        patch_size=_one(config["patch_size"]),
+        channels=config.get("num_channels", 3),
+        embed_dim=config["embed_dim"],
+        depths=config["depths"],
+        heads=config["num_heads"],
+        window=config["window_size"],
+        mlp_ratio=config.get("mlp_ratio", 4.0),
+        num_classes=classes,
+        eps=config.get("layer_norm_eps", 1e-5),
+    )
+
+
 def _head(config: Config, pool: str, architecture: str) -> dict[str, Any]:
     if not _is(config, architecture):
         return {}
@@ -169,4 +191,5 @@ LAYOUT_OF = {
     "clip": "hf_clip",
     "beit": "hf_beit",
     "videomae": "hf_videomae",
+    "swin": "hf_swin",
 }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskjax.errors import UserError
-from maskjax.nn.families import AnyGeometry, ResNetGeometry
+from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 Settings = Mapping[str, Any]
@@ -18,6 +18,7 @@ CLASSES = {
     "hf_clip": ("CLIPVisionModel", "CLIPVisionModelWithProjection"),
     "hf_beit": ("BeitModel", "BeitForImageClassification"),
     "hf_videomae": ("VideoMAEModel", "VideoMAEForVideoClassification"),
+    "hf_swin": ("SwinModel", "SwinForImageClassification"),
 }
 MODEL_TYPES = {
     "hf": "vit_mae",
@@ -28,12 +29,13 @@ MODEL_TYPES = {
     "hf_clip": "clip_vision_model",
     "hf_beit": "beit",
     "hf_videomae": "videomae",
+    "hf_swin": "swin",
 }
-OF_TIMM = ("timm", "classify", "resnet")  # layouts whose folders timm reads
+OF_TIMM = ("timm", "classify", "resnet", "timm_swin")  # layouts whose folders timm reads
 TIMM_NORM_EPS = {True: 1e-5, False: 1e-6}  # of the classes with and without a norm in front
 
 
-def transformers_config(layout: str, geometry: Geometry, settings: Settings) -> dict[str, Any]:
+def transformers_config(layout: str, geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
     """config.json for ``AutoModel.from_pretrained``.
 
     Args:
@@ -46,6 +48,8 @@ def transformers_config(layout: str, geometry: Geometry, settings: Settings) -> 
     """
     if layout not in CLASSES:
         raise UserError(f"layout {layout} has no config.json; --out must name a file for it.")
+    if isinstance(geometry, SwinGeometry):
+        return _swin_config(geometry)
     g = geometry
     kind = _kind(layout, g)
     head = bool(g.num_classes or g.has_decoder or g.projection)
@@ -63,11 +67,30 @@ def transformers_config(layout: str, geometry: Geometry, settings: Settings) -> 
         "layer_norm_eps": g.eps,
         "qkv_bias": g.qkv_bias != "none",
     }
-    if g.num_classes:
-        labels = {str(i): f"LABEL_{i}" for i in range(g.num_classes)}
-        ids = {label: int(i) for i, label in labels.items()}
-        config |= {"id2label": labels, "label2id": ids}
-    return config | _special(kind, g, settings)
+    return config | _labels(g.num_classes) | _special(kind, g, settings)
+
+
+def _labels(count: int) -> dict[str, Any]:
+    labels = {str(i): f"LABEL_{i}" for i in range(count)}
+    ids = {label: int(i) for i, label in labels.items()}
+    return {"id2label": labels, "label2id": ids} if count else {}
+
+
+def _swin_config(g: SwinGeometry) -> dict[str, Any]:
+    return {
+        "architectures": [CLASSES["hf_swin"][g.num_classes > 0]],
+        "model_type": MODEL_TYPES["hf_swin"],
+        "image_size": g.image_size[0] if len(set(g.image_size)) == 1 else list(g.image_size),
+        "patch_size": g.patch_size,
+        "num_channels": g.channels,
+        "embed_dim": g.embed_dim,
+        "depths": list(g.depths),
+        "num_heads": list(g.heads),
+        "window_size": g.window,
+        "mlp_ratio": g.mlp_ratio,
+        "layer_norm_eps": g.eps,
+        **_labels(g.num_classes),
+    }
 
 
 def _kind(layout: str, g: Geometry) -> str:
@@ -132,7 +155,7 @@ def _mae(g: Geometry, settings: Settings) -> dict[str, Any]:
     }
 
 
-def image_processor(geometry: Geometry, settings: Settings) -> dict[str, Any]:
+def image_processor(geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
     """preprocessor_config.json: size, and the channel mean and std of pixels in 0..1."""
     mean, std = pixel_stats(geometry, settings)
     height, width = geometry.image_size
@@ -160,6 +183,7 @@ def timm_config(geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
     """config.json for ``timm.create_model("local-dir:DIR", pretrained=True)``."""
     mean, std = pixel_stats(geometry, settings)
     convolutional = isinstance(geometry, ResNetGeometry)
+    head = "head.fc" if isinstance(geometry, SwinGeometry) else "head"
     return {
         "architecture": timm_architecture(geometry),
         "num_classes": geometry.num_classes,
@@ -174,7 +198,7 @@ def timm_config(geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
             "std": std,
             "num_classes": geometry.num_classes,
             "first_conv": "conv1" if convolutional else "patch_embed.proj",
-            "classifier": "fc" if convolutional else "head",
+            "classifier": "fc" if convolutional else head,
         },
     }
 
@@ -183,8 +207,15 @@ def timm_architecture(geometry: AnyGeometry) -> str:
     """A name of timm whose class has the options that arguments in JSON cannot say.
 
     Raises:
-        UserError: timm's class cannot be such a ResNet.
+        UserError: timm's class cannot be such a ResNet or Swin.
     """
+    if isinstance(geometry, SwinGeometry):
+        if geometry.eps != 1e-5:
+            raise UserError(
+                f"timm's Swins have eps=1e-5; this one has {geometry.eps}: name a file instead of "
+                "a folder."
+            )
+        return "swin_tiny_patch4_window7_224"
     if isinstance(geometry, ResNetGeometry):
         if (geometry.stem, geometry.expansion, geometry.eps) != (64, 4, 1e-5):
             raise UserError(
@@ -204,6 +235,8 @@ def timm_arguments(geometry: AnyGeometry) -> dict[str, Any]:
     """Arguments for ``timm.create_model(timm_architecture(geometry), ...)``."""
     if isinstance(geometry, ResNetGeometry):
         return _resnet_arguments(geometry)
+    if isinstance(geometry, SwinGeometry):
+        return _swin_arguments(geometry)
     g = geometry
     hidden = g.mlp_hidden * (2 if g.mlp == "swiglu" else 1)
     exact = hidden % g.dim == 0
@@ -237,3 +270,17 @@ def timm_arguments(geometry: AnyGeometry) -> dict[str, Any]:
 def _resnet_arguments(g: ResNetGeometry) -> dict[str, Any]:
     sizes = {"layers": list(g.blocks), "channels": list(g.widths)}
     return {**sizes, "in_chans": g.channels, "num_classes": g.num_classes}
+
+
+def _swin_arguments(g: SwinGeometry) -> dict[str, Any]:
+    return {
+        "img_size": list(g.image_size),
+        "patch_size": g.patch_size,
+        "in_chans": g.channels,
+        "embed_dim": g.embed_dim,
+        "depths": list(g.depths),
+        "num_heads": list(g.heads),
+        "window_size": g.window,
+        "mlp_ratio": g.mlp_ratio,
+        "num_classes": g.num_classes,
+    }

@@ -5,7 +5,7 @@ from typing import Any
 
 from maskjax.errors import UserError
 from maskjax.interop import folders, hub_config
-from maskjax.nn.families import AnyGeometry, ResNetGeometry
+from maskjax.nn.families import AnyGeometry, Backbone
 from maskjax.nn.geometry import Geometry
 
 
@@ -20,10 +20,10 @@ def snippet(layout: str, geometry: AnyGeometry, path: str, settings: Mapping[str
     """
     if folders.is_folder_name(path):
         return _folder(layout, geometry, path)
-    if isinstance(geometry, ResNetGeometry):
-        return _timm_resnet(geometry, path)
     if layout.startswith("hf"):
         return _transformers(layout, geometry, path, settings)
+    if isinstance(geometry, Backbone) and layout in hub_config.OF_TIMM:
+        return _timm_stages(geometry, path)
     if layout == "mae" and geometry.has_decoder:
         return _official(geometry, path)
     if layout in ("mae", "classify", "timm"):
@@ -68,11 +68,11 @@ def _timm(g: Geometry, path: str) -> str:
     return f"{imports}; model = {build}{', '.join(words)})\nmodel.load_state_dict({_load(path)})"
 
 
-def _timm_resnet(g: ResNetGeometry, path: str) -> str:
+def _timm_stages(g: Backbone, path: str) -> str:
     try:
         name = hub_config.timm_architecture(g)
     except UserError:
-        return f"{_imports(path)}\nstate = {_load(path)}  # for load_state_dict of such a ResNet"
+        return f"{_imports(path)}\nstate = {_load(path)}  # for load_state_dict of a {g.FAMILY}"
     words = ", ".join(f"{key}={value!r}" for key, value in hub_config.timm_arguments(g).items())
     model = f"model = timm.create_model({name!r}, {words})"
     return f"{_imports(path, 'timm')}; {model}\nmodel.load_state_dict({_load(path)})"
@@ -94,7 +94,7 @@ def _official(g: Geometry, path: str) -> str:
     )
 
 
-def _transformers(layout: str, g: Geometry, path: str, settings: Mapping[str, Any]) -> str:
+def _transformers(layout: str, g: AnyGeometry, path: str, settings: Mapping[str, Any]) -> str:
     config = hub_config.transformers_config(layout, g, settings)
     (name,), kind = config.pop("architectures"), config.pop("model_type")
     labels = {"num_labels": g.num_classes} if g.num_classes else {}

@@ -8,7 +8,7 @@ import numpy as np
 
 from maskjax.errors import UserError
 from maskjax.interop import folders, hub_config
-from maskjax.nn.families import AnyGeometry, ResNetGeometry
+from maskjax.nn.families import AnyGeometry, Backbone, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 Activations = dict[str, np.ndarray]
@@ -38,8 +38,9 @@ def activations(
     Raises:
         UnavailableError: A library is missing, or there is no library for this layout.
     """
-    run = {"timm": _timm, "classify": _timm, "mae": _timm, "resnet": _resnet}.get(layout)
-    run = _transformers if layout.startswith("hf") else run
+    runs = {"hf_swin": _hf_swin, "resnet": _stages, "timm_swin": _stages}
+    runs |= dict.fromkeys(("timm", "classify", "mae"), _timm)
+    run = runs.get(layout, _transformers if layout.startswith("hf") else None)
     if run is None:
         raise UnavailableError(f"layout {layout} belongs to official code that is no package")
     try:
@@ -73,8 +74,8 @@ def _timm(layout: str, geometry: Geometry, path: Path, settings: dict, images: A
     return _numpy({**seen, **_split(last, geometry), **out})
 
 
-def _resnet(
-    layout: str, geometry: ResNetGeometry, path: Path, settings: dict, images: Any
+def _stages(
+    layout: str, geometry: Backbone, path: Path, settings: dict, images: Any
 ) -> Activations:
     import timm
     import torch
@@ -86,9 +87,34 @@ def _resnet(
     model = timm.create_model(name, **hub_config.timm_arguments(geometry)).eval()
     state = folders.read(path).arrays.items()
     model.load_state_dict({key: torch.tensor(array) for key, array in state})
+    if isinstance(geometry, SwinGeometry):
+        found, last = _swin_blocks(model.layers, lambda: model.forward_features(images))
+        out = {"logits": model(images)} if geometry.num_classes else {}
+        return _numpy({**found, "tokens": last.flatten(1, 2), **out})
     stages = [model.get_submodule(f"layer{s}") for s in range(1, len(geometry.blocks) + 1)]
     seen, out = _blocks(stages, "stage", lambda: model(images), first=1)
     return _numpy(seen | ({"logits": out} if geometry.num_classes else {"mean": out}))
+
+
+def _hf_swin(
+    layout: str, geometry: SwinGeometry, path: Path, settings: dict, images: Any
+) -> Activations:
+    import transformers
+
+    model = _from_pretrained(transformers, layout, geometry, path, settings)
+    base = model.swin if geometry.num_classes else model
+    found, out = _swin_blocks(base.encoder.layers, lambda: base(images))
+    logits = {"logits": model(images).logits} if geometry.num_classes else {}
+    return _numpy({**found, "tokens": out.last_hidden_state, **logits})
+
+
+def _swin_blocks(layers: Any, run: Any) -> tuple[dict[str, Any], Any]:
+    """({"block s.b": [B, N, D]}, result) of a run."""
+    names = [f"{s}.{b}" for s, layer in enumerate(layers) for b in range(len(layer.blocks))]
+    blocks = [block for layer in layers for block in layer.blocks]
+    seen, result = _blocks(blocks, "block", run)
+    flat = (x.flatten(1, 2) if x.ndim == 4 else x for x in seen.values())
+    return {f"block {name}": x for name, x in zip(names, flat, strict=True)}, result
 
 
 def _transformers(
@@ -110,7 +136,7 @@ def _transformers(
 
 
 def _from_pretrained(
-    transformers: Any, layout: str, geometry: Geometry, path: Path, settings: dict
+    transformers: Any, layout: str, geometry: AnyGeometry, path: Path, settings: dict
 ) -> Any:
     import torch
 

@@ -10,6 +10,8 @@ from maskjax.errors import UserError
 from maskjax.nn.described import FAMILY, Described, header_values
 from maskjax.nn.geometry import Geometry
 
+MAY_BE_ZERO = ("num_classes", "mask_token")
+
 
 class Backbone(Described):
     """What the geometries below share: images only, stages, no decoder."""
@@ -19,7 +21,7 @@ class Backbone(Described):
             value = getattr(self, field.name)
             if isinstance(value, list | tuple):
                 object.__setattr__(self, field.name, tuple(value))
-            if field.name != "num_classes" and not _positive(value):
+            if field.name not in MAY_BE_ZERO and not _positive(value):
                 raise UserError(f"geometry: {field.name}={value!r}; it must be positive.")
 
     @property
@@ -85,8 +87,76 @@ class ResNetGeometry(Backbone):
         return tuple(f"stage{s}_0" for s in range(1 + same, len(self.blocks) + 1))
 
 
-AnyGeometry = Geometry | ResNetGeometry
-FAMILIES = {cls.FAMILY: cls for cls in (Geometry, ResNetGeometry)}
+@dataclass(frozen=True)
+class SwinGeometry(Backbone):
+    """A Swin transformer (Liu et al. 2021): each stage has half the rows and twice the width.
+
+    Attributes:
+        image_size: (height, width) in pixels, multiples of a patch of the last stage.
+        patch_size: Side of a patch of the first stage.
+        channels: Image channels.
+        embed_dim: Width of the first stage.
+        depths, heads: Blocks and attention heads of each stage.
+        window: Side of the windows, in tokens; a stage that is not larger has one window.
+        mlp_ratio: How much wider the MLPs are.
+        mask_token: Whether there is a token for hidden patches (SimMIM).
+        num_classes: Outputs of the classifier of the mean token; 0 means none.
+        eps: Of every LayerNorm.
+
+    Raises:
+        UserError: A value is impossible; the message names the field.
+    """
+
+    FAMILY: ClassVar[str] = "swin"
+
+    image_size: tuple[int, int]
+    patch_size: int = 4
+    channels: int = 3
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    window: int = 7
+    mlp_ratio: float = 4.0
+    mask_token: bool = False
+    num_classes: int = 0
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.depths) != len(self.heads):
+            raise UserError(
+                f"geometry: depths={self.depths} and heads={self.heads} differ in length."
+            )
+        if any(self.embed_dim * 2**s % heads for s, heads in enumerate(self.heads)):
+            raise UserError(f"geometry: heads={self.heads} do not divide the stages' widths.")
+        whole = self.patch_size * 2 ** (len(self.depths) - 1)
+        if any(size % whole for size in self.image_size):
+            raise UserError(f"geometry: image_size={self.image_size} is no multiple of {whole}.")
+        for (rows, columns), side in zip(self.grids, self.sides, strict=True):
+            if rows % side or columns % side:
+                raise UserError(
+                    f"geometry: window={self.window}; it does not divide a grid of {rows, columns}."
+                )
+
+    @property
+    def dim(self) -> int:
+        """Width of the last stage."""
+        return self.embed_dim * 2 ** (len(self.depths) - 1)
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of tokens in each stage."""
+        height, width = (size // self.patch_size for size in self.image_size)
+        return tuple((height >> s, width >> s) for s in range(len(self.depths)))
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Side of the windows of each stage, in tokens."""
+        return tuple(min(*grid, self.window) for grid in self.grids)
+
+
+AnyGeometry = Geometry | ResNetGeometry | SwinGeometry
+FAMILIES = {cls.FAMILY: cls for cls in (Geometry, ResNetGeometry, SwinGeometry)}
 
 
 def geometry_from(values: Mapping[str, Any]) -> AnyGeometry:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from maskjax.interop import Geometry
 from maskjax.interop.paths import unflatten
-from maskjax.nn.families import AnyGeometry, ResNetGeometry
+from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
 
 FULL = Geometry(
     image_size=(8, 12),
@@ -25,7 +25,26 @@ FULL = Geometry(
 
 def shapes(g: AnyGeometry) -> dict[str, tuple[int, ...]]:
     """Path -> shape, spelled out and not shared with the package, which it checks."""
-    return resnet(g) if isinstance(g, ResNetGeometry) else vit(g)
+    spelled = {ResNetGeometry: resnet, SwinGeometry: swin}
+    return spelled.get(type(g), vit)(g)
+
+
+def swin(g: SwinGeometry) -> dict[str, tuple[int, ...]]:
+    c, grid = g.embed_dim, [size // g.patch_size for size in g.image_size]
+    tree = {"encoder/patch_embed/kernel": (g.patch_size**2 * g.channels, c)}
+    names = ("patch_embed/bias", "patch_norm/scale", "patch_norm/bias")
+    tree |= {f"encoder/{name}": (c,) for name in (*names, *(["mask_token"] * g.mask_token))}
+    for s, (depth, heads) in enumerate(zip(g.depths, g.heads, strict=True)):
+        at, side = f"encoder/stage{s}", min(*grid, g.window)
+        tree |= stack(f"{at}/blocks", depth, c, heads, int(c * g.mlp_ratio))
+        tree[f"{at}/blocks/relative"] = (depth, (2 * side - 1) ** 2, heads)
+        if s < len(g.depths) - 1:
+            tree |= {f"{at}/merge/norm/{name}": (4 * c,) for name in ("scale", "bias")}
+            tree[f"{at}/merge/reduction/kernel"] = (4 * c, 2 * c)
+            c, grid = 2 * c, [size // 2 for size in grid]
+    tree |= {f"encoder/norm/{name}": (c,) for name in ("scale", "bias")}
+    head = {"head/kernel": (c, g.num_classes), "head/bias": (g.num_classes,)}
+    return tree | (head if g.num_classes else {})
 
 
 def resnet(g: ResNetGeometry) -> dict[str, tuple[int, ...]]:
@@ -193,6 +212,8 @@ def geometries(draw, layout: str = "mae") -> AnyGeometry:
     number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
     if layout == "resnet":
         return draw(resnets())
+    if layout.endswith("swin"):
+        return draw(swins(layout))
     patch, heads = number(1, 3), number(1, 3)
     values = {
         "image_size": (patch * number(1, 4), patch * number(1, 4)),
@@ -232,5 +253,26 @@ def resnets(draw) -> ResNetGeometry:
         widths=tuple(number(1, 3) for _ in range(stages)),
         stem=number(2, 6),
         expansion=number(2, 3),
+        num_classes=number(0, 2),
+    )
+
+
+@st.composite
+def swins(draw, layout: str) -> SwinGeometry:
+    number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
+    stages, patch, window = number(1, 2), number(1, 2), number(1, 2)
+    whole = patch * window * 2 ** (stages - 1)
+    heads = tuple(number(1, 2) for _ in range(stages))
+    size = (whole * number(1, 2), whole * number(1, 2))
+    return SwinGeometry(
+        image_size=size if layout != "timm_swin" else size[:1] * 2,
+        patch_size=patch,
+        channels=draw(st.sampled_from([1, 3])),
+        embed_dim=2 * number(1, 2),
+        depths=tuple(number(1, 2) for _ in range(stages)),
+        heads=heads,
+        window=window,
+        mlp_ratio=float(number(1, 3)),
+        mask_token=layout != "timm_swin" and draw(st.booleans()),
         num_classes=number(0, 2),
     )

@@ -12,10 +12,11 @@ from maskjax.interop import export_weights, files, import_weights, to_torch
 from maskjax.interop.check import check_export
 from maskjax.interop.layouts import rules_of
 from maskjax.interop.paths import flatten
-from maskjax.nn.families import ResNetGeometry, from_metadata, geometry_from
+from maskjax.nn.families import ResNetGeometry, SwinGeometry, from_metadata, geometry_from
 
 RESNET = ResNetGeometry((32, 64), 3, (2, 1), (4, 6), stem=8, num_classes=5)
-CASES = {"resnet": RESNET}
+SWIN = SwinGeometry((32, 64), 2, 3, 8, (2, 1), (2, 4), 4, num_classes=5)
+CASES = {"resnet": RESNET, **dict.fromkeys(("swin", "timm_swin", "hf_swin"), SWIN)}
 STATS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.2)}
 
 
@@ -78,6 +79,16 @@ def test_differences_are_named(tmp_path):
     import_weights(out, geometry=headless, encoder_only=True)
 
 
+def test_swins_that_timm_would_compute_otherwise_are_refused(tmp_path):
+    wide = replace(SWIN, image_size=(16, 32))
+    with pytest.raises(UserError, match="use format swin or hf_swin"):
+        export_weights(tree_of(wide), wide, {}, "timm_swin", tmp_path / "w.npz")
+    with pytest.raises(UserError, match="does not divide"):
+        replace(SWIN, window=5)
+    with pytest.raises(UserError, match="do not divide the stages"):
+        replace(SWIN, heads=(3, 4))
+
+
 def test_impossible_values_are_named():
     with pytest.raises(UserError, match="stem=0"):
         replace(RESNET, stem=0)
@@ -93,3 +104,14 @@ def test_impossible_values_are_named():
 def test_a_folder_is_written_only_for_what_timm_builds(tmp_path):
     with pytest.raises(UserError, match="stem=8"):
         export_weights(tree_of(RESNET), RESNET, {}, "resnet", tmp_path / "hub")
+
+
+@pytest.mark.parametrize("format", ["timm_swin", "hf_swin"])
+def test_a_mask_token_is_dropped_where_there_is_no_key(format, tmp_path):
+    masked = replace(SWIN, mask_token=True)
+    report = export_weights(tree_of(masked), masked, {}, format, tmp_path / "w.npz")
+    assert not report.geometry.mask_token
+    vit = replace(FULL.encoder_only(), mask_token=True)
+    assert not export_weights(
+        random_tree(vit), vit, {}, "timm", tmp_path / "v.npz"
+    ).geometry.mask_token

@@ -16,14 +16,20 @@ from maskjax.interop import backbones, export_weights, files, import_weights  # 
 from maskjax.interop.check import check_export  # noqa: E402
 from maskjax.interop.paths import flatten  # noqa: E402
 from maskjax.interop.shapes import param_tree  # noqa: E402
-from maskjax.nn.families import ResNetGeometry  # noqa: E402
+from maskjax.nn.families import ResNetGeometry, SwinGeometry  # noqa: E402
 
 RESNET = ResNetGeometry((64, 96), 3, (2, 1, 1, 1), (8, 12, 16, 20), num_classes=3)
+SWIN = SwinGeometry((32, 32), 2, 3, 8, (2, 3), (2, 4), 4, mlp_ratio=3.0, num_classes=3)
 # (format, geometry, number of compared activations)
 CASES = {
     "resnet": ("resnet", RESNET, 5),
     "resnet-headless": ("resnet", replace(RESNET, num_classes=0), 5),
     "resnet-plain-shortcut": ("resnet", replace(RESNET, widths=(16, 12, 16, 20)), 5),
+    "timm_swin": ("timm_swin", SWIN, 7),
+    "timm_swin-wide": ("timm_swin", replace(SWIN, image_size=(32, 64), num_classes=0), 6),
+    "timm_swin-masked": ("timm_swin", replace(SWIN, mask_token=True), 7),
+    "hf_swin": ("hf_swin", SWIN, 7),
+    "hf_swin-headless": ("hf_swin", replace(SWIN, num_classes=0, eps=1e-3), 6),
 }
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from maskjax.errors import UserError
-from maskjax.interop.layouts import beit, classify, clip, hf, hf_vit, mae, resnet, timm
+from maskjax.interop.layouts import beit, classify, clip, hf, hf_vit, mae, resnet, swin, timm
 from maskjax.interop.paths import names_of
 from maskjax.interop.rules import Layout
-from maskjax.nn.families import AnyGeometry, ResNetGeometry
+from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 LAYOUTS: Mapping[str, Callable[[AnyGeometry], Layout]] = {
@@ -30,9 +30,15 @@ LAYOUTS: Mapping[str, Callable[[AnyGeometry], Layout]] = {
     "hf_beit": hf_vit.rules_beit,
     "hf_videomae": hf_vit.rules_videomae,
     "resnet": resnet.rules_of,
+    "swin": swin.rules_official,
+    "timm_swin": swin.rules_timm,
+    "hf_swin": swin.rules_hf,
 }
 # Layouts of networks that are no plain ViT -> their geometries.
-FAMILY: Mapping[str, type] = {"resnet": ResNetGeometry}
+FAMILY: Mapping[str, type] = {
+    "resnet": ResNetGeometry,
+    **dict.fromkeys(("swin", "timm_swin", "hf_swin"), SwinGeometry),
+}
 
 # What a user asks for -> the layouts that this may mean when reading; the first is written.
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -54,6 +60,9 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "videomae": ("pretraining", "beit"),
     "hf_videomae": ("hf_videomae",),
     "resnet": ("resnet",),
+    "swin": ("swin",),
+    "timm_swin": ("timm_swin",),
+    "hf_swin": ("hf_swin",),
 }
 
 # The prefix that a layout's keys have -> others under which files hold the same keys. torch's
@@ -68,6 +77,8 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     "pretraining": ("encoder.",),
     "hf_beit": ("beit.", ""),
     "hf_videomae": ("videomae.", ""),
+    "swin": ("encoder.", ""),
+    "hf_swin": ("swin.", ""),
 }
 
 # Keys that hold no weights, in files of any layout: indices that are computed, counters.
@@ -100,6 +111,9 @@ AROUND: Mapping[str, tuple[str, ...]] = {
     "hf_beit": ("classifier.*", "*mask_token", "lm_head.*", "layernorm.*"),
     "hf_videomae": ("decoder.*", "mask_token", "encoder_to_decoder.*", "classifier.*"),
     "resnet": ("fc.*",),
+    "swin": ("head.*", "decoder.*", "*mask_token"),
+    "timm_swin": ("head.*",),
+    "hf_swin": ("classifier.*", "decoder.*", "*mask_token"),
 }
 
 
@@ -109,6 +123,16 @@ def rules_of(layout: str, geometry: AnyGeometry) -> Layout:
     Raises:
         UserError: The layout cannot hold such a model.
     """
+    require_family(layout, geometry)
+    return LAYOUTS[layout](geometry)
+
+
+def require_family(layout: str, geometry: AnyGeometry) -> None:
+    """Refuses a network of another family than the layout's.
+
+    Raises:
+        UserError: It is one; the message names the formats that fit.
+    """
     kind = _kind(layout)
     if not isinstance(geometry, kind):
         fitting = [name for name in FORMATS if isinstance(geometry, _kind(FORMATS[name][0]))]
@@ -117,7 +141,6 @@ def rules_of(layout: str, geometry: AnyGeometry) -> Layout:
             f"layout {layout} holds networks of the family {wrong}, this is one of {right}: "
             f"choose format {', '.join(fitting)}."
         )
-    return LAYOUTS[layout](geometry)
 
 
 def _kind(layout: str) -> type:

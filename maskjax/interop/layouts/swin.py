@@ -1,21 +1,25 @@
 """Swin: official files (microsoft/Swin-Transformer, SimMIM), timm's and Hugging Face's names.
 
-A Swin is no `Geometry`, so these tables are for `to_torch` and `from_torch`, not for the commands.
+`rules_official`, `rules_timm` and `rules_hf` are the formats of a `SwinGeometry`; `rules` also
+takes the tree of a SimMIM run, with its decoder.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from maskjax.errors import UserError
 from maskjax.interop.layouts.parts import (
     TIMM_BLOCK,
     BlockNames,
     block_stack,
+    linear,
     norm,
     pixel_decoder,
     token,
 )
 from maskjax.interop.rules import Layout, Resize, Rule
 from maskjax.interop.transforms import IDENTITY, LINEAR, patch_conv
+from maskjax.nn.families import SwinGeometry
 
 # What files hold that is computed, for `allow_unused`.
 UNUSED = ("*relative_position_index", "*attn_mask")
@@ -72,6 +76,39 @@ HF = Names(
         relative=f"{SELF}.{TABLE}",
     ),
 )
+
+
+def rules_official(geometry: SwinGeometry) -> Layout:
+    """Official files; with a mask token the encoder in SimMIM's pretraining files."""
+    return _rules(geometry, OFFICIAL, "encoder." if geometry.mask_token else "", "head")
+
+
+def rules_timm(geometry: SwinGeometry) -> Layout:
+    """timm's `SwinTransformer`.
+
+    Raises:
+        UserError: It has no mask token, and cuts other windows than the official code where a grid
+            is wider than the windows on one side only.
+    """
+    if any(min(grid) <= geometry.window < max(grid) for grid in geometry.grids):
+        raise UserError(
+            f"layout timm_swin: on the grids {geometry.grids} timm's windows of {geometry.window} "
+            "are others than the official code's; use format swin or hf_swin."
+        )
+    if geometry.mask_token:
+        raise UserError("layout timm_swin: timm's Swin has no mask token; use format swin.")
+    return _rules(geometry, TIMM, "", "head.fc")
+
+
+def rules_hf(geometry: SwinGeometry) -> Layout:
+    """`SwinModel`; with a classifier `SwinForImageClassification`."""
+    return _rules(geometry, HF, "swin." if geometry.num_classes else "", "classifier")
+
+
+def _rules(g: SwinGeometry, names: Names, prefix: str, head: str) -> Layout:
+    options = {"names": names, "prefix": prefix, "mask_token": g.mask_token, "decoder": False}
+    encoder = rules(g.sides, g.patch_size, g.channels, **options)
+    return (*encoder, *(linear("head", head) if g.num_classes else ()))
 
 
 def rules(
