@@ -4,7 +4,7 @@ Its options are those of `Geometry`. Methods use it as a frozen teacher.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import einops
 import flax.linen as nn
@@ -18,7 +18,7 @@ from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d, sinusoid_1d
 from maskjax.nn.relative import relative_bias
 from maskjax.nn.sharding import constrain_batch
-from maskjax.nn.stack import Bias, Stack
+from maskjax.nn.stack import Bias, Probe, Stack
 from maskjax.nn.variant_block import Variant, VariantBlock, shared_table
 from maskjax.nn.vit import Compute
 
@@ -102,6 +102,7 @@ class VariantEncoder(nn.Module):
         taps: Sequence[str] = (),
         drop_noise: Array | None = None,
         bias: Bias | None = None,
+        probes: Mapping[str, Probe] | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """Raw patches [B, K, P] -> tokens [B, E + K, D], E tokens in front, and {tap: activation}.
 
@@ -113,6 +114,7 @@ class VariantEncoder(nn.Module):
             taps: of the block stack (see `Stack`), or "input" for the tokens it gets.
             drop_noise: float32[B, depth, 2] for drop-path; None = none.
             bias: of the block stack, over all E + K tokens; relative bias tables come on top.
+            probes: of the block stack.
 
         Raises:
             ValueError: for ids with relative bias, or hidden without a mask token.
@@ -123,7 +125,7 @@ class VariantEncoder(nn.Module):
         x = self._tokens(self._embed(patches, hidden), ids)
         inputs = x = self.pre_norm(x) if g.pre_norm else x
         inner = tuple(tap for tap in taps if tap != "input")
-        options = {"drop_noise": drop_noise, "bias": self._with_shared(bias)}
+        options = {"drop_noise": drop_noise, "bias": self._with_shared(bias), "probes": probes}
         x, seen = self._stack(g)(self.blocks, x, taps=inner, **options)
         if "input" in taps:
             seen["input"] = inputs

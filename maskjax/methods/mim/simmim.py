@@ -23,9 +23,10 @@ from maskjax.method import Aux, Batch, Method, Phase, Schedule, Terms, Tree, req
 from maskjax.nn import flops, initializers
 from maskjax.nn.dense import Dense
 from maskjax.nn.sharding import constrain_batch
-from maskjax.pretext import backbones
+from maskjax.pretext import backbones, token_optimization
 from maskjax.pretext.backbones import Backbone
 from maskjax.pretext.outputs import features
+from maskjax.pretext.token_optimization import TokenOptimization
 from maskjax.targets.patch_pixels import PatchPixels
 
 # ViT-B/16 of the paper.
@@ -34,6 +35,7 @@ DEFAULTS = {
     **backbones.DEFAULTS,
     "mask_cell": 32,  # side of what is hidden or visible as a whole, in pixels
     "mask_ratio": 0.6,  # of the cells, rounded up
+    "mto": dict(token_optimization.DEFAULTS),  # a reconstruction; for the ViT
     **options.COMPUTE,
 }
 
@@ -91,6 +93,7 @@ class SimMIM:
         cell: side of a cell in patches.
         num_visible: patches that are not hidden.
         drop_path: whether branches are dropped in training.
+        mto: masked token optimisation, or None.
     """
 
     model: Autoencoder
@@ -100,6 +103,7 @@ class SimMIM:
     cell: float
     num_visible: int
     drop_path: bool
+    mto: TokenOptimization | None = None
 
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
         """(params, {})."""
@@ -117,18 +121,24 @@ class SimMIM:
         gathered or scattered.
         """
         image, hidden = batch["image"], self.sample(draws)
-        noise = None
+        encoder = {}
         if self.drop_path:
-            noise = draws.uniform("drop_path", (self.backbone.blocks, 2))
-        prediction, _, _ = self.model.apply(
-            {"params": params}, self._patches(image), hidden, drop_noise=noise
+            encoder["drop_noise"] = draws.uniform("drop_path", (self.backbone.blocks, 2))
+        if self.mto:
+            kinds = self._kinds(hidden)
+            encoder |= {"bias": self.mto.bias(*kinds), "probes": self.mto.probes(*kinds)}
+        prediction, _, seen = self.model.apply(
+            {"params": params}, self._patches(image), hidden, **encoder
         )
         target = self.outputs.target(self.outputs.patches(image))
         errors = losses.hidden_error(prediction, target, self._hidden_values(hidden))
         # How many are hidden is known: the same in every image.
         patch, (num, channels) = self.inputs.patch, (len(image), image.shape[-1])
         pixels = num * (self.inputs.num_tokens - self.num_visible) * math.prod(patch)
-        return {"reconstruction": Term(errors.sum(), (pixels + PIXEL_EPS) * channels)}, {}
+        terms = {"reconstruction": Term(errors.sum(), (pixels + PIXEL_EPS) * channels)}
+        if self.mto:
+            terms |= self.mto.terms(seen, *kinds, step)
+        return terms, {}
 
     def sample(self, draws: Draws) -> Array:
         """bool[B, N], which patches of each image are hidden."""
@@ -180,6 +190,11 @@ class SimMIM:
             "hidden": hidden,
         }
 
+    def _kinds(self, hidden: Array) -> tuple[Array, Array]:
+        """bool[B, first + N] each: visible tokens and mask tokens; those in front are neither."""
+        front = jnp.zeros((len(hidden), self.backbone.first), bool)
+        return tuple(jnp.concatenate([front, kind], axis=1) for kind in (~hidden, hidden))
+
     def _patches(self, image: Array) -> Array:
         return self.inputs.standardize(self.inputs.patches(image))
 
@@ -217,7 +232,10 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     dtype = options.compute(cfg).dtype
     model = Autoencoder(backbone.encoder, backbone.first, dim, backbone.width, dtype)
     drops = cfg.drop_path > 0
-    simmim = SimMIM(model, backbone, inputs, outputs, cell, num_visible, drops)
+    depth, vit = backbone.blocks, bool(backbone.first)
+    require(vit or not cfg.mto.on, "model.mto.on", cfg.mto.on, "needs model.backbone = vit")
+    mto = token_optimization.token_optimization(cfg.mto, depth, schedule.total_steps)
+    simmim = SimMIM(model, backbone, inputs, outputs, cell, num_visible, drops, mto)
     geometry = {"geometry": backbone.geometry} if backbone.geometry else {}
     facts = {key: cfg[key] for key in ("mask_ratio", "mask_cell", "norm_eps", "mean", "std")}
     return Method(
