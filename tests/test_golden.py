@@ -169,12 +169,16 @@ def test_failing_adapter_fails_its_file(tmp_path, capsys):
     assert "adapter mae failed" in capsys.readouterr().out
 
 
+# What a sheet names as given though another file has it as a result.
+NAMED_AS_GIVEN = {"mto": {"mask/mask"}}
+
+
 def test_inputs_of_mae_hold_no_result():
     results = ("lars/w1", "lars/b2", "sched/lr", "lrd/table_json", "mask/mask", "pos/interp_out")
     keys = {key: np.zeros(1) for key in results}
     for name in golden.adapter_names():
-        given, withheld = golden.divide(keys, golden.load_adapter(name).INPUTS)
-        assert not given and set(withheld) == set(keys)
+        given, _ = golden.divide(keys, golden.load_adapter(name).INPUTS)
+        assert set(given) <= NAMED_AS_GIVEN.get(name, set()), name
 
 
 def test_mae_adapter_takes_its_sizes_from_the_config():
