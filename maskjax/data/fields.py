@@ -59,11 +59,12 @@ def stack(rows: list[Fields], names: list[str]) -> Fields:
     return {field: np.stack([row[field] for row in rows]) for field in first}
 
 
-def _signature(row: Fields) -> dict[str, str]:
-    return {field: f"{value.dtype}{list(value.shape)}" for field, value in row.items()}
+def _signature(row: Fields) -> dict[str, tuple]:
+    return {field: (value.dtype, value.shape) for field, value in row.items()}
 
 
-def _difference(one: dict[str, str], other: dict[str, str]) -> str:
-    absent = "absent"
-    field = next(f for f in (one | other) if one.get(f, absent) != other.get(f, absent))
-    return f"{field!r} is {one.get(field, absent)} and {other.get(field, absent)}"
+def _difference(one: dict[str, tuple], other: dict[str, tuple]) -> str:
+    field = next(field for field in (one | other) if one.get(field) != other.get(field))
+    kinds = (row.get(field) for row in (one, other))
+    texts = ("absent" if kind is None else f"{kind[0]}{list(kind[1])}" for kind in kinds)
+    return f"{field!r} is {' and '.join(texts)}"

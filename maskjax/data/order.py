@@ -10,6 +10,9 @@ from maskjax.data.random import host_rng
 from maskjax.data.source import Source
 from maskjax.data.wrap import MixSource
 
+# Sets with fewer examples are shuffled by numpy.
+_SMALL = 1024
+
 
 def training_order(source: Source, seed: int) -> grain.MapDataset:
     """An endless list: position in the stream -> number of the example in the source.
@@ -28,8 +31,33 @@ def training_order(source: Source, seed: int) -> grain.MapDataset:
 
 
 def _epochs(size: int, seed: int, number: int = 0) -> grain.MapDataset:
+    if size < _SMALL:
+        return _SmallEpochs(size, seed, number)
     shuffle_seed = int(host_rng(seed, "shuffle", number).integers(2**32))
     return grain.MapDataset.range(size).shuffle(seed=shuffle_seed).repeat(None)
+
+
+class _SmallEpochs(grain.MapDataset):
+    """Permutations kept for an epoch: Grain's cipher walks 16-bit cycles, a millisecond for each
+    example of a set of twenty."""
+
+    def __init__(self, size: int, seed: int, number: int):
+        super().__init__()
+        self._size, self._seed, self._part = size, seed, number
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int | slice) -> int | grain.MapDataset:
+        if isinstance(position, slice):
+            return self.slice(position)
+        epoch, place = divmod(position, self._size)
+        return int(_permutation(self._size, self._seed, self._part, epoch)[place])
+
+
+@lru_cache(maxsize=64)
+def _permutation(size: int, seed: int, number: int, epoch: int) -> np.ndarray:
+    return host_rng(seed, "shuffle/small", epoch, number).permutation(size)
 
 
 class _Mixture(grain.MapDataset):
