@@ -42,6 +42,26 @@ def key_bias(share: Array, *, floor: float = 1e-6) -> Array:
     return jnp.where(share > 0, log, BLOCKED)[..., None, :]
 
 
+def logits(
+    scores: Array,
+    *,
+    factor: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    allow: Array | None = None,
+) -> Array:
+    """scores * factor + bias where allowed, else `BLOCKED`: what the softmax sees, float32.
+
+    The arguments are those of `weights`, but a query that `allow` leaves no key gets equal weights,
+    and any order of the axes will do.
+    """
+    found = scores.astype(jnp.float32)
+    if factor is not None:
+        found = found * factor
+    if bias is not None:
+        found = jnp.maximum(found + bias, BLOCKED)
+    return found if allow is None else jnp.where(allow, found, BLOCKED)
+
+
 def weights(
     scores: Array,
     *,
@@ -69,14 +89,8 @@ def weights(
     """
     if empty not in ("all", "zero"):
         raise ValueError(f"empty must be 'all' or 'zero', got {empty!r}")
-    scores = scores.astype(jnp.float32)
-    if factor is not None:
-        scores = scores * factor
-    if bias is not None:
-        scores = jnp.maximum(scores + bias, BLOCKED)
-    if allow is not None:
-        scores = jnp.where(unblock_empty(allow), scores, BLOCKED)
-    found = jax.nn.softmax(scores, axis=-1)
+    open_ = None if allow is None else unblock_empty(allow)
+    found = jax.nn.softmax(logits(scores, factor=factor, bias=bias, allow=open_), axis=-1)
     if allow is not None and empty == "zero":
         found = jnp.where(allow.any(-1, keepdims=True), found, 0)
     return found if gain is None else found * gain

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from maskjax.masking import attention_ops
+from maskjax.nn import lean
 from maskjax.nn.dense import Dense
 from maskjax.nn.initializers import xavier_uniform
 
@@ -84,7 +86,7 @@ class Attention(nn.Module):
             allow = allow(*jax.lax.stop_gradient((seen["query"], seen["key"])))
         if self.implementation == "einsum":
             seen["attention"] = attention_weights(seen["query"], seen["key"], allow, bias)
-            mixed = _mix(seen["attention"], seen["value"])
+            mixed = lean.attend(seen["query"], seen["key"], seen["value"], allow=allow, bias=bias)
         else:
             mixed = _fused(seen, allow, bias, self.implementation)
         out = Dense(dim, 2, self.out_bias, self.dtype, name="out")
@@ -96,31 +98,18 @@ def attention_weights(
 ) -> Array:
     """softmax over keys of q k^T / sqrt(d) + bias: [B, H, Q, d], [B, H, K, d] -> [B, H, Q, K].
 
-    Float32 throughout. A query that may attend to nothing gets equal weights, not NaN.
+    Float32 throughout. A query that may attend to nothing attends to everything.
     """
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = scores * query.shape[-1] ** -0.5
-    if bias is not None:
-        scores = scores + bias
-    if allow is not None:
-        scores = jnp.where(allow, scores, jnp.finfo(jnp.float32).min)
-    return jax.nn.softmax(scores, axis=-1)
-
-
-def _mix(weights: Array, value: Array) -> Array:
-    mixed = jnp.einsum(
-        "bhqk,bhkd->bhqd",
-        weights.astype(value.dtype),
-        value,
-        preferred_element_type=jnp.float32,
-    )
-    return mixed.astype(value.dtype)
+    return attention_ops.weights(scores, allow=allow, bias=bias)
 
 
 def _fused(
     seen: dict[str, Array], allow: Array | None, bias: Array | None, implementation: str
 ) -> Array:
     query, key, value = (seen[name].swapaxes(1, 2) for name in ("query", "key", "value"))
+    allow = None if allow is None else attention_ops.unblock_empty(allow)
     mixed = jax.nn.dot_product_attention(
         query, key, value, bias=bias, mask=allow, implementation=implementation
     )

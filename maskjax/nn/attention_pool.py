@@ -1,12 +1,11 @@
 """Pooling by a small post-norm transformer: the output at the place of one extra token (Selfie)."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from maskjax.nn import initializers
+from maskjax.nn import initializers, lean
 from maskjax.nn.attention import Attention
 from maskjax.nn.dense import Dense
 from maskjax.nn.norm import LayerNorm
@@ -37,8 +36,8 @@ class PostNormBlock(nn.Module):
         """
         branch, _ = Attention(self.heads, dtype=self.dtype, name="attn")(x)
         x = LayerNorm(self.eps, self.dtype, name="norm1")(x + _kept(branch, keep, 0))
-        hidden = jax.nn.gelu(Dense(self.hidden, dtype=self.dtype, name="fc1")(x), approximate=False)
-        branch = Dense(x.shape[-1], dtype=self.dtype, name="fc2")(hidden)
+        hidden = Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
+        branch = Dense(x.shape[-1], dtype=self.dtype, before=lean.gelu, name="fc2")(hidden)
         return LayerNorm(self.eps, self.dtype, name="norm2")(x + _kept(branch, keep, 1))
 
 

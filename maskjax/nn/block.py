@@ -1,11 +1,11 @@
 """The pre-norm transformer block of ViT (Dosovitskiy et al. 2021) and its MLP."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from maskjax.nn import lean
 from maskjax.nn.attention import Allow, Attention, Implementation
 from maskjax.nn.dense import Dense
 from maskjax.nn.norm import LayerNorm
@@ -26,8 +26,7 @@ class Mlp(nn.Module):
     def __call__(self, x: Array) -> Array:
         """x [B, N, D] -> [B, N, D]."""
         hidden = Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
-        hidden = jax.nn.gelu(hidden, approximate=False)
-        return Dense(x.shape[-1], dtype=self.dtype, name="fc2")(hidden)
+        return Dense(x.shape[-1], dtype=self.dtype, before=lean.gelu, name="fc2")(hidden)
 
 
 class Block(nn.Module):

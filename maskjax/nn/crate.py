@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from maskjax.nn.attention import _mix as mix
+from maskjax.nn import lean
 from maskjax.nn.attention import attention_weights
 from maskjax.nn.dense import Dense
 from maskjax.nn.initializers import symmetric_uniform, xavier_uniform
@@ -46,9 +46,8 @@ class TiedAttention(nn.Module):
         shape = (self.heads, dim // self.heads)
         init = xavier_uniform(dim, dim)
         subspace = Dense(shape, 1, False, self.dtype, init, name="subspace")(x).swapaxes(1, 2)
-        weights = attention_weights(subspace, subspace)
-        mixed = mix(weights, subspace).swapaxes(1, 2)
-        seen = {"subspace": subspace, "attention": weights}
+        mixed = lean.attend(subspace, subspace, subspace).swapaxes(1, 2)
+        seen = {"subspace": subspace, "attention": attention_weights(subspace, subspace)}
         if self.heads == 1:  # the official code has no projection then
             return mixed[:, :, 0], seen
         return Dense(dim, 2, dtype=self.dtype, name="out")(mixed), seen

@@ -1,7 +1,6 @@
 """The one matmul layer: operands in `dtype`, accumulator in float32."""
 
 import math
-import string
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from maskjax.nn import lean
 from maskjax.nn.initializers import Initializer, xavier_uniform
 
 
@@ -21,6 +21,8 @@ class Dense(nn.Module):
         use_bias: adds a bias of shape `features`.
         dtype: of the operands and of the result; parameters and accumulators are float32.
         kernel_init, bias_init: default Xavier-uniform over the flattened matrix, and zeros.
+        before: elementwise function that makes x of what is given, in float32 (an activation); its
+            result is not kept for the backward pass.
     """
 
     features: int | Sequence[int]
@@ -29,21 +31,16 @@ class Dense(nn.Module):
     dtype: DTypeLike = jnp.float32
     kernel_init: Initializer | None = None
     bias_init: Initializer = nn.initializers.zeros
+    before: lean.Before | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x [..., *inputs] -> [..., *features]."""
+    def __call__(self, *x: Array) -> Array:
+        """x [..., *inputs] -> [..., *features]; several x only for a `before` that takes them."""
         features = (self.features,) if isinstance(self.features, int) else tuple(self.features)
-        inputs = x.shape[x.ndim - self.num_input_axes :]
+        inputs = x[0].shape[x[0].ndim - self.num_input_axes :]
         init = self.kernel_init or xavier_uniform(math.prod(inputs), math.prod(features))
         kernel = self.param("kernel", init, (*inputs, *features))
-        ins, outs = string.ascii_lowercase[: len(inputs)], string.ascii_uppercase[: len(features)]
-        y = jnp.einsum(
-            f"...{ins},{ins}{outs}->...{outs}",
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
-        if self.use_bias:
-            y = y + self.param("bias", self.bias_init, features)
-        return y.astype(self.dtype)
+        bias = self.param("bias", self.bias_init, features) if self.use_bias else None
+        given = tuple(a.astype(self.dtype) for a in x)
+        options = {"num_input_axes": self.num_input_axes, "before": self.before}
+        return lean.dense(given, kernel, bias, **options)

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from maskjax.nn import lean
+
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis (Ba et al. 2016).
@@ -23,10 +25,7 @@ class LayerNorm(nn.Module):
         """x [..., D] -> [..., D]."""
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        x = x.astype(jnp.float32)
-        centred = x - x.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(self.dtype)
+        return lean.layer_norm(x, scale, bias, eps=self.eps, dtype=self.dtype)
 
 
 def batch_norm(x: Array, mean: Array, var: Array, *, eps: float = 1e-6) -> Array:

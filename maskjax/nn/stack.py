@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from maskjax.nn import lean
 from maskjax.nn.attention import Allow
 from maskjax.nn.sharding import constrain_batch
 
@@ -127,7 +128,8 @@ class Stack:
             variables, scale, number = layer
             given = {} if bias is None else {"bias": bias(number) if callable(bias) else bias}
             x = constrain_batch(x)
-            x, seen = block.apply({"params": variables}, x, scale, *options, **given)
+            with lean.unrolled(not self.scan):
+                x, seen = block.apply({"params": variables}, lean.cut(x), scale, *options, **given)
             probed = {name: probe(seen, number) for name, probe in probes.items()}
             return constrain_batch(x), {**{name: seen[name] for name in names}, **probed}
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from maskjax.nn import lean
 from maskjax.nn.attention import Allow, Attention, Implementation
 from maskjax.nn.block import scale_branch
 from maskjax.nn.dense import Dense
@@ -49,6 +50,20 @@ class Variant:
         )
 
 
+def quick_gelu(x: Array) -> Array:
+    """x sigmoid(1.702 x), float32."""
+    x = x.astype(jnp.float32)
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def swiglu(gate: Array, x: Array) -> Array:
+    """silu(gate) * x, float32."""
+    return jax.nn.silu(gate.astype(jnp.float32)) * x
+
+
+ACTIVATIONS = {"gelu": lean.gelu, "quick_gelu": quick_gelu}
+
+
 class VariantMlp(nn.Module):
     """fc2(activation(fc1(x))), or SwiGLU: fc2(silu(gate(x)) * fc1(x)) (Shazeer 2020).
 
@@ -66,13 +81,11 @@ class VariantMlp(nn.Module):
     def __call__(self, x: Array) -> Array:
         """x [B, N, D] -> [B, N, D]."""
         hidden = Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
+        inputs, before = (hidden,), ACTIVATIONS[self.variant.activation]
         if self.variant.mlp == "swiglu":
-            hidden = nn.silu(Dense(self.hidden, dtype=self.dtype, name="gate")(x)) * hidden
-        elif self.variant.activation == "quick_gelu":
-            hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
-        else:
-            hidden = jax.nn.gelu(hidden, approximate=False)
-        return Dense(x.shape[-1], dtype=self.dtype, name="fc2")(hidden)
+            gate = Dense(self.hidden, dtype=self.dtype, name="gate")(x)
+            inputs, before = (gate, hidden), swiglu
+        return Dense(x.shape[-1], dtype=self.dtype, before=before, name="fc2")(*inputs)
 
 
 class LayerScale(nn.Module):

@@ -1,0 +1,48 @@
+"""Keeping XLA:CPU from undoing what the backward pass of an unrolled stack is written to do.
+
+Two things go wrong there and nowhere else. The cotangent of the residual stream is a sum that grows
+by two terms a layer, and fusion recomputes the whole sum in every consumer: O(depth^2). And what a
+lean backward pass recomputes is merged with the forward pass or moved up to it, so that it is kept
+after all. `optimization_barrier` is dropped before fusion, but a loop is not looked through: one
+that runs zero times, with a bound that the compiler does not fold. In a scan the loop over layers
+does the same, and on other platforms nothing is emitted.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from maskjax.nn.lean import scope
+
+
+def cut(x: Array) -> Array:
+    """`x`; in an unrolled stack on CPU, its cotangent is not computed anew by all that use it."""
+    return _cut(x) if scope.in_unrolled() else x
+
+
+@jax.custom_vjp
+def _cut(x: Array) -> Array:
+    return x
+
+
+_cut.defvjp(lambda x: (x, None), lambda _, g: (_opaque(g),))
+
+
+def late(cotangent: Array, saved: Any) -> tuple[Array, Any]:
+    """Both as they are; on CPU nothing made of `saved` is computed before the cotangent is."""
+    return _opaque((cotangent, saved))
+
+
+@jax.custom_vjp
+def _opaque(tree: Any) -> Any:
+    return jax.lax.platform_dependent(tree, cpu=_loop, default=lambda tree: tree)
+
+
+_opaque.defvjp(lambda tree: (_opaque(tree), None), lambda _, g: (g,))
+
+
+def _loop(tree: Any) -> Any:
+    zero = jax.lax.optimization_barrier(jnp.int32(0))
+    return jax.lax.fori_loop(0, zero, lambda _, t: jax.tree.map(jnp.negative, t), tree)
