@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from maskjax.errors import UserError
 from maskjax.losses import Term
 from maskjax.masking import Draws
+from maskjax.nn import lean
 
 Tree = Any
 Batch = Mapping[str, Array]
@@ -154,7 +155,16 @@ def build_method(
     """
     module = load_method(name)
     cfg = model_config(module.DEFAULTS, model)
-    return module.build(cfg, example, schedule or Schedule(1, 1.0))
+    method = module.build(cfg, example, schedule or Schedule(1, 1.0))
+    return method if cfg.get("lean", True) else _plain(method)
+
+
+def _plain(method: Method) -> Method:
+    """The method with every function traced without lean layers."""
+    phases = (dataclasses.replace(phase, fn=lean.plain(phase.fn)) for phase in method.phases)
+    predict = {name: lean.plain(fn) for name, fn in method.predict.items()}
+    changes = {name: lean.plain(getattr(method, name)) for name in ("init", "after_update")}
+    return dataclasses.replace(method, phases=tuple(phases), predict=predict, **changes)
 
 
 def model_config(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> ConfigDict:

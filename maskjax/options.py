@@ -24,11 +24,19 @@ IMAGE = {
     "std": (0.229, 0.224, 0.225),
 }
 # Shared by the DEFAULTS of methods built on vision transformers.
-COMPUTE = {"dtype": "float32", "scan": "auto", "remat": "none", "attention": "einsum"}
+COMPUTE = {
+    "dtype": "float32",
+    "scan": "auto",
+    "remat": "none",
+    "attention": "einsum",
+    "lean": True,  # False: plain autodiff everywhere (see `maskjax.nn.lean`), as `jax.jvp` needs it
+}
 
 
 def compute(cfg: ConfigDict) -> Compute:
     """Reads dtype, scan, remat, attention; scan="auto" scans on TPU and GPU and unrolls on CPU.
+
+    `lean` is only checked here: `build_method` sees to it.
 
     Raises:
         UserError: for a value that is not among the valid ones.
@@ -37,6 +45,7 @@ def compute(cfg: ConfigDict) -> Compute:
     kinds = ("einsum", "xla", "cudnn")
     require(cfg.attention in kinds, "model.attention", cfg.attention, "einsum, xla or cudnn")
     require(cfg.scan in ("auto", "on", "off"), "model.scan", cfg.scan, "auto, on or off")
+    require(isinstance(cfg.lean, bool), "model.lean", cfg.lean, "must be True or False")
     scan = jax.default_backend() != "cpu" if cfg.scan == "auto" else cfg.scan == "on"
     return Compute(dtype(cfg), scan, cfg.remat, cfg.attention)
 

@@ -36,7 +36,7 @@ class Stack:
         depth: number of blocks.
         scan: True = one loop over the layers (TPU, GPU: short compile, small code); False =
             unrolled (CPU, where slicing stacked weights in a loop costs up to 2x).
-        remat: what the backward pass recomputes: "none", "dots" (all but matmul results),
+        remat: what the backward pass recomputes: "none", "dots" (all but what dense layers give),
             "full" (the whole block).
         drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016), or
             (rate of the first block, rate of the last).
@@ -207,7 +207,8 @@ def _rematerialised(body, remat: Remat, scan: bool):
         return body
     policies = {
         "full": jax.checkpoint_policies.nothing_saveable,
-        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        # By name, so that what is kept is the result in the compute type, not the accumulator.
+        "dots": jax.checkpoint_policies.save_only_these_names(lean.NAME),
     }
     if remat not in policies:
         raise ValueError(f"remat must be 'none', 'dots' or 'full', got {remat!r}")

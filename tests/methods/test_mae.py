@@ -261,7 +261,8 @@ def test_7_a_quarter_of_the_tokens_costs_a_quarter(square):
 
 def test_step_flops_agree_with_the_compiler():
     size = {"depth": 2, "heads": 4, "mlp_ratio": 4.0}
-    model = {"image_size": (32, 32), "patch_size": 4, "scan": "off"}
+    # Lean attention makes the scores twice, which at this width is 4 % of the whole.
+    model = {"image_size": (32, 32), "patch_size": 4, "scan": "off", "lean": False}
     model |= {"encoder": {"dim": 128, **size}, "decoder": {"dim": 64, **size}}
     batch = tiny.batch(4, size=(32, 32))
     method = build_method("mim.mae", model, batch)

@@ -12,10 +12,11 @@ Reverse mode works to any order, as do vmap, scan, checkpoint and sharding. Forw
 from maskjax.nn.lean.attention import attend
 from maskjax.nn.lean.chain import cut
 from maskjax.nn.lean.norm import layer_norm
-from maskjax.nn.lean.product import Before, dense, gelu
+from maskjax.nn.lean.product import NAME, Before, dense, gelu
 from maskjax.nn.lean.scope import PARTS, only, plain, unrolled
 
 __all__ = [
+    "NAME",
     "PARTS",
     "Before",
     "attend",

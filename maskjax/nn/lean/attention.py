@@ -75,7 +75,7 @@ def _bwd(scale, unrolled, saved, g):
     """All matrices are [K, Q]: so four of the five products read no transposed one."""
     *operands, masks = saved
     if unrolled:
-        g, operands = chain.late(g, operands)
+        g, operands = chain.once((g, operands))
     query, key, value = operands
     scores = _product("...kd,...qd->...kq", key, query) * scale
     logits, to_scores = jax.vjp(_logits_of(masks.allow), scores, masks.factor, masks.bias)

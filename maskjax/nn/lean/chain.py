@@ -27,20 +27,16 @@ def _cut(x: Array) -> Array:
     return x
 
 
-_cut.defvjp(lambda x: (x, None), lambda _, g: (_opaque(g),))
-
-
-def late(cotangent: Array, saved: Any) -> tuple[Array, Any]:
-    """Both as they are; on CPU nothing made of `saved` is computed before the cotangent is."""
-    return _opaque((cotangent, saved))
+_cut.defvjp(lambda x: (x, None), lambda _, g: (once(g),))
 
 
 @jax.custom_vjp
-def _opaque(tree: Any) -> Any:
+def once(tree: Any) -> Any:
+    """`tree`; on CPU all of it is computed before, and apart from, anything that uses any of it."""
     return jax.lax.platform_dependent(tree, cpu=_loop, default=lambda tree: tree)
 
 
-_opaque.defvjp(lambda tree: (_opaque(tree), None), lambda _, g: (g,))
+once.defvjp(lambda tree: (once(tree), None), lambda _, g: (g,))
 
 
 def _loop(tree: Any) -> Any:

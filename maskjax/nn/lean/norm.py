@@ -48,7 +48,7 @@ def _fwd(eps, dtype, unrolled, x, scale, bias):
 def _bwd(eps, dtype, unrolled, saved, g):
     *rows, scale = saved
     if unrolled:
-        g, rows = chain.late(g, rows)
+        g, rows = chain.once((g, rows))
     x, mean, inverse = rows
     g = g.astype(jnp.float32)
     inverse = inverse[..., None]

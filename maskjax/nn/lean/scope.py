@@ -9,7 +9,8 @@ import contextvars
 import functools
 from collections.abc import Callable, Collection, Iterator
 
-PARTS = frozenset({"dense", "norm", "mlp", "attention"})
+# "chain" is what `chain` does, the others are the layers.
+PARTS = frozenset({"dense", "norm", "mlp", "attention", "chain"})
 
 _parts: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("parts", default=PARTS)
 _unrolled: contextvars.ContextVar[bool] = contextvars.ContextVar("unrolled", default=False)
@@ -58,5 +59,5 @@ def is_on(part: str) -> bool:
 
 
 def in_unrolled() -> bool:
-    """Whether layers are being unrolled here."""
-    return _unrolled.get()
+    """Whether layers are being unrolled here, and `chain` is wanted."""
+    return _unrolled.get() and is_on("chain")
