@@ -193,11 +193,12 @@ def check_example(config: ConfigDict, source: sources.Source):
 
 def _first_example(config: ConfigDict, source: sources.Source):
     transform, bad = eval_transform(config), []
-    for number in range(min(len(source), IN_A_ROW)):
+    count = min(len(source), IN_A_ROW)
+    for number in range(count):
         try:
             return transformed(transform, read_example(source, number))
         except ExampleError as error:
-            if config.data.on_error == "error":
+            if config.data.on_error == "error" or count == 1:
                 raise
             bad.append(Bad(number, error.name, str(error)))
     raise UserError(

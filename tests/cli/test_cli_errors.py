@@ -7,6 +7,8 @@ import pytest
 import runs
 from runs import maskjax
 
+from maskjax.data.source import FORMS
+
 
 @pytest.fixture
 def refused(capsys):
@@ -111,9 +113,9 @@ def test_several_overrides(refused, tmp_path):
 
 
 def test_an_unknown_source_lists_the_sources(refused, tmp_path):
-    message = message_of(refused, tmp_path, "data.path=digit", lines=12)
+    message = message_of(refused, tmp_path, "data.path=digit", lines=len(FORMS) + 4)
     assert message.startswith("unknown data source 'digit'; did you mean 'digits'?\nvalid sources:")
-    message = message_of(refused, tmp_path, f"data.path={tmp_path}", lines=12)
+    message = message_of(refused, tmp_path, f"data.path={tmp_path}", lines=len(FORMS) + 4)
     assert f"did you mean 'folder:{tmp_path}'?" in message
 
 
@@ -253,7 +255,9 @@ def test_data_that_is_not_there(copy, refused, tmp_path):
     assert message == "source 'digits' has no split 'val'; it has: train, test"
     message = refused("data-stats", "--data=digits", "--split=val")
     assert message == "source 'digits' has no split 'val'; it has: train, test"
-    assert refused("data-stats", "--data=digitss", lines=12).startswith("unknown data source")
+    assert refused("data-stats", "--data=digitss", lines=len(FORMS) + 4).startswith(
+        "unknown data source"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskjax.data.pipeline import Buffers, Plan
+from maskjax.data.order import training_order
+from maskjax.data.pipeline import Buffers, Chunks, Plan
+from maskjax.data.rows import RowMaker
 from maskjax.data.train import train_iterator
 from maskjax.data.transforms import TrainTransform
+from maskjax.data.workers import Notes
 
 
 class Counting(Numbered):
@@ -63,12 +66,22 @@ def test_views_do_not_depend_on_batches_processes_or_the_start(views, cut, start
         assert len(set(whole["image"][image : image + views, 3, 3, 0])) == 1
 
 
+def chunks(source, transform, views):
+    """The first 72 rows, made here and now: nothing is read ahead."""
+    options = {"seed": 2, "views": views, "on_error": "error", "notes": Notes()}
+    make = RowMaker(source, transform, **options)
+    plan = Plan(72, 0, 1, 0, views)
+    made = Chunks(training_order(source, 2), make, plan)
+    return [made[number] for number in range(plan.chunks)]
+
+
 def test_an_image_is_read_once_for_all_of_its_views():
-    once, thrice = Counting(), Counting()
-    plain = rows(once, 24, size=24)
-    several = rows(thrice, 72, size=72, views=3)
-    assert several["image"][::3, 3, 3, 0].tolist() == plain["image"][:, 3, 3, 0].tolist()
-    assert len(thrice.read) < 1.5 * len(once.read)
+    source = Counting()
+    got = chunks(source, picture, views=3)
+    order = training_order(source, 2)
+    assert source.read == [order[image] for image in range(24)]
+    seen = np.concatenate([chunk["image"][:, 3, 3, 0] for chunk in got])
+    assert seen.tolist() == [number for number in source.read for _ in range(3)]
 
 
 class Decoding:
@@ -88,11 +101,10 @@ class Decoding:
 
 def test_a_transform_that_can_decode_once_does():
     transform = Decoding()
-    expected = rows(Numbered(), 64, size=64, views=4)
-    got = rows(Numbered(), 64, size=64, views=4, transform=transform)
-    assert np.array_equal(got["image"], expected["image"])
-    # Some batches are read ahead.
-    assert transform.decoded <= 4 * 16 + 16
+    expected, got = chunks(Numbered(), picture, 4), chunks(Numbered(), transform, 4)
+    for one, other in zip(got, expected, strict=True):
+        assert np.array_equal(one["image"], other["image"])
+    assert transform.decoded == 72 / 4
 
 
 class Photos:
