@@ -116,7 +116,7 @@ def test_an_unknown_source_lists_the_sources(refused, tmp_path):
     message = message_of(refused, tmp_path, "data.path=digit", lines=len(FORMS) + 4)
     assert message.startswith("unknown data source 'digit'; did you mean 'digits'?\nvalid sources:")
     message = message_of(refused, tmp_path, f"data.path={tmp_path}", lines=len(FORMS) + 4)
-    assert f"did you mean 'folder:{tmp_path}'?" in message
+    assert "if it is a path, it is a directory of none of the known kinds" in message
 
 
 def test_an_unreadable_first_image(refused, tmp_path):
