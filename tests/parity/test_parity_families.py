@@ -29,7 +29,7 @@ CASES = {
     "timm_swin-wide": ("timm_swin", replace(SWIN, image_size=(32, 64), num_classes=0), 6),
     "timm_swin-masked": ("timm_swin", replace(SWIN, mask_token=True), 7),
     "hf_swin": ("hf_swin", SWIN, 7),
-    "hf_swin-headless": ("hf_swin", replace(SWIN, num_classes=0, eps=1e-3), 6),
+    "hf_swin-headless": ("hf_swin", replace(SWIN, num_classes=0), 6),
 }
 
 

@@ -102,6 +102,11 @@ def rules_timm(geometry: SwinGeometry) -> Layout:
 
 def rules_hf(geometry: SwinGeometry) -> Layout:
     """`SwinModel`; with a classifier `SwinForImageClassification`."""
+    if geometry.eps != 1e-5:
+        raise UserError(
+            f"layout hf_swin: eps={geometry.eps:g}; transformers has 1e-05 in patches and merges"
+            " whatever its config says; use format swin."
+        )
     return _rules(geometry, HF, "swin." if geometry.num_classes else "", "classifier")
 
 
