@@ -38,10 +38,12 @@ test-torch: venv  ## Adds PyTorch, timm and transformers to .venv, then runs the
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 timm==1.0.31
 	$(BIN)/python -m pytest tests/parity tests/interop/test_interop_files.py tests/nn/test_position.py
 
-lint: venv  ## ruff and the import floors
+lint: venv  ## ruff, the import floors, and that no two test files share a name (pytest needs that)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	@same=$$(find tests -name 'test_*.py' -exec basename {} \; | sort | uniq -d); \
+	 if [ -n "$$same" ]; then echo "test files of equal names: $$same"; exit 1; fi
 
 format: venv  ## Rewrites the code as ruff wants it
 	$(BIN)/ruff format .
