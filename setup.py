@@ -30,6 +30,7 @@ setup(
     packages=[
         *find_packages(include=["maskjax", "maskjax.*"]),
         "maskjax.configs",
+        "maskjax.configs.generate",
         "maskjax.configs.mim",
     ],
     package_dir={"maskjax.configs": "configs"},

@@ -87,6 +87,7 @@ def _results(
             "patch_normalized": facts.get("norm_pix", False),
             "grid": facts.get("grid"),
         },
+        "token_map": {key: facts[key] for key in ("grid", "vocab") if key in facts},
         "raw_pixels": {"of": tuple(names)},
     }
     for evaluator in make_evaluators(names, inputs, options=options):

@@ -8,6 +8,7 @@ from maskjax.errors import UserError
 from maskjax.evaluate.evaluator import Evaluator, Inputs
 from maskjax.evaluate.feature_evaluators import Knn, LinearProbe, Rank, RawPixels
 from maskjax.evaluate.picture_evaluators import HeldOut, Reconstruction
+from maskjax.evaluate.token_map import TokenMap
 
 EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "knn": Knn,
@@ -16,6 +17,7 @@ EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "raw_pixels": RawPixels,
     "reconstruction": Reconstruction,
     "held_out": HeldOut,
+    "token_map": TokenMap,
 }
 
 

@@ -48,8 +48,8 @@ class Reconstruction:
 
     def run(self, predict: Predict, state: State) -> Iterator[Result]:
         """Both pictures."""
-        reconstruct = self.inputs.runner(_with(predict, "reconstruct"), "reconstruct", state)
-        chosen, hidden_count, seen = _Chosen(self.num_images), 0, 0
+        reconstruct = self.inputs.runner(offered(predict, "reconstruct"), "reconstruct", state)
+        chosen, hidden_count, seen = Chosen(self.num_images), 0, 0
         size = (0, 0)
         for batch in self.inputs.test():
             outputs = reconstruct(batch)
@@ -81,7 +81,7 @@ class Reconstruction:
         )
 
 
-class _Chosen:
+class Chosen:
     """The image of most contrast of each label, for up to four times as many labels as wanted.
 
     Chosen by the originals alone: what the model makes of them has no say. Without labels, or with
@@ -153,7 +153,7 @@ class HeldOut:
 
     def run(self, predict: Predict, state: State) -> Iterator[Result]:
         """Both losses over the whole test set, every image once, with one mask each."""
-        reconstruct = self.inputs.runner(_with(predict, "reconstruct"), "reconstruct", state)
+        reconstruct = self.inputs.runner(offered(predict, "reconstruct"), "reconstruct", state)
         sums = np.zeros(3)
         for batch in self.inputs.test():
             valid = np.asarray(batch["valid"], bool)
@@ -203,7 +203,12 @@ def held_out_losses(
     return error(np.asarray(prediction, np.float64)), error(guess)
 
 
-def _with(predict: Predict, name: str) -> Predict:
+def offered(predict: Predict, name: str) -> Predict:
+    """The functions, if one of this name is among them.
+
+    Raises:
+        UserError: otherwise.
+    """
     if name not in predict:
         there = ", ".join(sorted(predict)) or "nothing"
         raise UserError(f"this method cannot {name}: it offers {there}; leave the evaluator out")

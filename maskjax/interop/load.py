@@ -8,14 +8,14 @@ from typing import Any
 
 from maskjax.errors import UserError
 from maskjax.interop import folders
-from maskjax.interop.convert import tree_of
+from maskjax.interop.convert import from_torch, tree_of
 from maskjax.interop.differences import Differences, group
 from maskjax.interop.guess import choose, looks_like
 from maskjax.interop.hf_config import geometry_of, layout_of
-from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, rules_for
+from maskjax.interop.layouts import AROUND, BUFFERS, FORMATS, LAYOUTS, TREES, rules_for
 from maskjax.interop.match import Match, match_arrays
 from maskjax.interop.native import NATIVE, match_native
-from maskjax.interop.paths import matches, names_of
+from maskjax.interop.paths import flatten, matches, names_of
 from maskjax.interop.resample import Resampling
 from maskjax.interop.rules import Rule
 from maskjax.interop.shapes import param_tree
@@ -148,6 +148,21 @@ def _native(
     lists = tuple(match.kept), tuple(match.ignored), tuple(match.notes)
     facts = (geometry, found.metadata, len(found.arrays))
     return tree_of(match, like or {}), ImportReport(Path(path), NATIVE, *facts, *lists)
+
+
+def import_tree(path: str | os.PathLike, like: Mapping[str, Any], format: str) -> dict[str, Any]:
+    """Read a file of a layout that follows from our tree (`layouts.TREES`).
+
+    Args:
+        path: As of `import_weights`.
+        like: Nested dict of arrays or ``jax.ShapeDtypeStruct`` to fill.
+        format: The name of the layout.
+
+    Raises:
+        UserError: The file cannot be read, or its keys or shapes differ from the model's.
+    """
+    rules = TREES[format](flatten(like))
+    return from_torch(folders.read(path).arrays, rules, like, source=f"{path} (layout {format})")
 
 
 def _first_blocks(theirs: AnyGeometry, wanted: AnyGeometry | None) -> AnyGeometry:

@@ -2,14 +2,16 @@
 
 from maskjax.losses.contrastive import supervised_contrastive
 from maskjax.losses.order import pairwise_order, standardized_error
-from maskjax.losses.pixel import hidden_error, squared_error
+from maskjax.losses.pixel import hidden_error, logit_laplace, squared_error
 from maskjax.losses.term import Term, total
-from maskjax.losses.token import cross_entropy
+from maskjax.losses.token import cross_entropy, divergence_from_uniform
 
 __all__ = [
     "Term",
     "cross_entropy",
+    "divergence_from_uniform",
     "hidden_error",
+    "logit_laplace",
     "pairwise_order",
     "squared_error",
     "standardized_error",

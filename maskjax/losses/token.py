@@ -1,5 +1,7 @@
 """Losses of predicted tokens: logits over a vocabulary against ids."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -19,3 +21,12 @@ def cross_entropy(logits: Array, ids: Array) -> Array:
     logits = logits.astype(jnp.float32)
     chosen = jnp.arange(logits.shape[-1]) == ids[..., None]
     return jax.nn.logsumexp(logits, axis=-1) - jnp.where(chosen, logits, 0).sum(-1)
+
+
+def divergence_from_uniform(logits: Array) -> Array:
+    """KL divergence of softmax(logits) from all V alike, in nats: logits [..., V] -> float32[...].
+
+    log V - entropy: 0 for equal logits, log V at most. The prior of a discrete VAE is uniform.
+    """
+    log_shares = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return (jnp.exp(log_shares) * log_shares).sum(-1) + math.log(logits.shape[-1])

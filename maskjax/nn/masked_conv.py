@@ -39,7 +39,7 @@ class MaskedConv(nn.Module):
         style: "sparse": the mask does not grow (`masked_conv`, SparK); "neighbour", "zero",
             "partial": it grows by the window (`layer_conv`, layer masking and partial convolution).
         dtype: of the operands and the result; parameters and accumulators are float32.
-        kernel_init: default torch's, U(-a, a) with a = fan_in ** -0.5; the bias likewise.
+        kernel_init, bias_init: default torch's, U(-a, a) with a = fan_in ** -0.5, for both.
     """
 
     features: int
@@ -52,6 +52,7 @@ class MaskedConv(nn.Module):
     style: Style = "sparse"
     dtype: DTypeLike = jnp.float32
     kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Masked:
@@ -60,7 +61,8 @@ class MaskedConv(nn.Module):
         shape = (*place.size, x.shape[-1] // self.groups, self.features)
         uniform = symmetric_uniform(math.prod(shape[:3]) ** -0.5)
         kernel = self.param("kernel", self.kernel_init or uniform, shape)
-        bias = self.param("bias", uniform, (self.features,)) if self.use_bias else None
+        bias_init = self.bias_init or uniform
+        bias = self.param("bias", bias_init, (self.features,)) if self.use_bias else None
         x, options = x.astype(self.dtype), {"window": place, "groups": self.groups}
         if valid is None:
             return conv(x, kernel, bias, **options), None

@@ -96,3 +96,12 @@ def colour(values: np.ndarray) -> np.ndarray:
     place = np.asarray(values, np.float64).clip(0, 1) * (len(_VIRIDIS) - 1)
     channels = [np.interp(place, range(len(_VIRIDIS)), _VIRIDIS[:, c]) for c in range(3)]
     return np.rint(np.stack(channels, -1)).astype(np.uint8)
+
+
+def label_colour(ids: np.ndarray) -> np.ndarray:
+    """int[...] >= 0 -> uint8[..., 3]: a colour for each id, neighbours far apart.
+
+    A low-discrepancy sequence in the colour cube (Roberts 2018, R3).
+    """
+    steps = np.array([0.8191725134, 0.6710436067, 0.5497004779])
+    return np.rint(255 * (np.asarray(ids, np.float64)[..., None] * steps % 1)).astype(np.uint8)

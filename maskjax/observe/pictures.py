@@ -118,6 +118,51 @@ def reconstruction_sheet(
     return _sheet(tiles, heads, min(blocks, len(tiles)), title, " ".join(filter(None, notes)))
 
 
+def token_sheet(
+    original: np.ndarray,
+    hidden: np.ndarray,
+    ids: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    grid: tuple[int, int] | None = None,
+    title: str = "",
+) -> np.ndarray:
+    """A sheet with original | masked | true tokens | predicted tokens for each image.
+
+    Args:
+        original: float[B, H, W, C] in 0..1.
+        hidden: bool[B, N], True = the model did not see the patch.
+        ids: int[B, N], of the visual tokens.
+        predicted: int[B, N], the same for hidden patches; visible ones are left blank.
+        grid: (rows, columns) of the patches; None for square patches.
+        title: a line above.
+
+    Returns:
+        uint8[h, w, 3].
+
+    Raises:
+        UserError: if shapes do not fit each other.
+    """
+    size = original.shape[1:3]
+    grid = grid or infer_grid(size, hidden.shape[1])
+    covered = hidden_pixels(hidden, grid, size)[..., None]
+    shown = canvas.to_rgb(original)
+
+    def painted(tokens: np.ndarray) -> np.ndarray:
+        cells = canvas.label_colour(tokens).reshape(-1, *grid, 3)
+        return cells.repeat(size[0] // grid[0], 1).repeat(size[1] // grid[1], 2)
+
+    guess = np.where(covered, painted(np.maximum(predicted, 0)), np.uint8(HIDDEN_COLOUR))
+    masked = np.where(covered, np.uint8(HIDDEN_COLOUR), shown)
+    columns = np.stack([shown, masked, painted(ids), guess], 1)
+    factor = max(1, -(-_TILE // max(size)))
+    tiles = columns.repeat(factor, 2).repeat(factor, 3)
+    heads = ("original", "masked", "visual tokens", "predicted where hidden")
+    blocks = 2 if len(tiles) > 4 and size[1] < 2 * size[0] else 1
+    caption = f"A colour for each token. {canvas.channels_note(original.shape[-1])}"
+    return _sheet(tiles, heads, blocks, title, caption)
+
+
 def _tiles(original: np.ndarray, prediction: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """uint8[B, 4, h, w, 3]: the four pictures of each image, enlarged."""
     shown = canvas.to_rgb(original)

@@ -27,6 +27,8 @@ _CAPTIONS = {
     "reconstruction": "Per image: the original, what the encoder saw, the decoder's prediction of"
     " every patch (no loss asks for the visible ones), and that prediction with the visible patches"
     " put back.",
+    "token_map": "Per image: the original, what the encoder saw, the token that the frozen"
+    " tokenizer gives every patch, and the one that is predicted where the patch was hidden.",
     COVERAGE: "How often each patch position was hidden. Even colours mean that the mask generator"
     " favours no place.",
 }

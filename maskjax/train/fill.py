@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from maskjax import options
 from maskjax.errors import UserError
+from maskjax.interop.layouts import TREES
 from maskjax.method import Method, Tree
 from maskjax.nn.families import AnyGeometry, geometry_from
 from maskjax.train.checkpoint import Checkpoints
@@ -34,7 +35,8 @@ class Order:
         entry: of the config, for messages.
         file: weights, or the folder of a run.
         format: of the file; "" = told by it.
-        geometry: of the part; None for a method that has none, whose files have our own names.
+        geometry: of the part; None for a method that has none, whose files have our own names, and
+            for a format that follows from the part's own tree.
         missing: patterns of what the file may lack.
         unused: patterns of the file's keys that may be left over.
         encoder_only: heads and decoders in the file are left out.
@@ -92,11 +94,14 @@ def orders(method: Method, config: ConfigDict) -> list[Order]:
             group = group[key]
         if not group.file:
             raise UserError(
-                f"config.{path}.file is empty: name the teacher's weights, or a run's folder; "
+                f"config.{path}.file is empty: name the {path.rpartition('.')[2]}'s weights, or a"
+                " run's folder; "
                 f"{RANDOM!r} leaves it untrained, for tests"
             )
         if group.file != RANDOM:
-            geometry = options.teacher_geometry(group, path, config.model.image_size)
+            geometry = None
+            if group.format not in TREES:
+                geometry = options.teacher_geometry(group, path, config.model.image_size)
             order = Order(part, f"{path}.file", group.file, group.format, geometry)
             found.append(dataclasses.replace(order, encoder_only=True))
     return found
@@ -146,9 +151,12 @@ def _read(order: Order, old: Tree) -> Tree:
 
 
 def _import(order: Order, like: Tree) -> tuple:
-    from maskjax.interop.load import import_weights
+    from maskjax.interop.load import import_tree, import_weights
 
     try:
+        if order.format in TREES:
+            tree = import_tree(order.file, like, order.format)
+            return tree, f"{order.file}, layout {order.format}"
         return import_weights(
             order.file,
             like,

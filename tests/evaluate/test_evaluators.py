@@ -9,7 +9,7 @@ import pytest
 from maskjax.errors import UserError
 from maskjax.evaluate import evaluators
 from maskjax.evaluate.evaluator import Inputs
-from maskjax.evaluate.picture_evaluators import _Chosen, held_out_losses
+from maskjax.evaluate.picture_evaluators import Chosen, held_out_losses
 
 SIZE, PATCH, CLASSES = 8, 2, 3
 NUM = {"train": 70, "test": 45}
@@ -143,18 +143,18 @@ def test_pictures():
 
 
 def test_the_sheet_shows_the_image_of_most_contrast_of_each_class():
-    chosen = _Chosen(3)
+    chosen = Chosen(3)
     for batch in iterator("test")():
         chosen.add(batch, {"original": batch["image"], "row": batch["position"][:, 1]})
     pixels, label = images("test")
     contrast = np.float32(pixels).reshape(len(pixels), -1).std(1)
     best = [max(np.flatnonzero(label == c), key=lambda i: contrast[i]) for c in range(CLASSES)]
     assert chosen.rows()["row"].tolist() == best
-    plain = _Chosen(4)
+    plain = Chosen(4)
     for batch in iterator("test", labels=False)():
         plain.add(batch, {"row": batch["position"][:, 1]})
     assert plain.rows()["row"].tolist() == np.argsort(-contrast)[:4].tolist()
-    assert _Chosen(3).rows() == {}
+    assert Chosen(3).rows() == {}
 
 
 def test_pictures_and_losses_need_no_labels():

@@ -3,11 +3,22 @@
 The order matters where two layouts have the same names (official MAE took timm's): the first wins.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from maskjax.errors import UserError
-from maskjax.interop.layouts import beit, classify, clip, hf, hf_vit, mae, resnet, swin, timm
+from maskjax.interop.layouts import (
+    beit,
+    classify,
+    clip,
+    dalle,
+    hf,
+    hf_vit,
+    mae,
+    resnet,
+    swin,
+    timm,
+)
 from maskjax.interop.paths import names_of
 from maskjax.interop.rules import Layout
 from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
@@ -39,6 +50,10 @@ FAMILY: Mapping[str, type] = {
     "resnet": ResNetGeometry,
     **dict.fromkeys(("swin", "timm_swin", "hf_swin"), SwinGeometry),
 }
+
+# Layouts of what is no ViT: name -> function of the paths of our tree that gives the rules. Such
+# files cannot be told by their geometry, so their format is always named.
+TREES: Mapping[str, Callable[[Iterable[str]], Layout]] = {"dalle": dalle.rules}
 
 # What a user asks for -> the layouts that this may mean when reading; the first is written.
 FORMATS: Mapping[str, tuple[str, ...]] = {

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from maskjax.interop.layouts.parts import linear
 from maskjax.interop.rules import Layout, Rule
-from maskjax.interop.transforms import rearranged
+from maskjax.interop.transforms import CONV
 from maskjax.nn.families import ResNetGeometry
 
-CONV = rearranged("convolution", "r c i o", "o i r c")
 # Counters of torch's BatchNorm, of no use here: for `allow_unused`.
 UNUSED = ("*num_batches_tracked",)
 
