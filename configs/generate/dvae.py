@@ -39,18 +39,19 @@ def demo(config):
     """Minutes on two CPU cores (ours): a token for each 4 x 4 patch of CAE's demo."""
     common.small(config)
     common.embedded(config, "photo_crops", image_size=32, channels=3)
-    sizes(config, vocab=256, width=32, groups=3, blocks=1)
-    config.train.steps = 1500
-    config.optim.warmup_steps = 75
-    config.checkpoint.every = 500
+    sizes(config, vocab=256, width=16, groups=3, blocks=1)
+    config.train.steps = 1200
+    config.optim.warmup_steps = 60
+    config.checkpoint.every = 400
+    config.model.temperature_steps = 800
 
 
 def sizes(config, vocab: int, width: int, groups: int, blocks: int):
     """Sizes of a small model, and a schedule for it."""
     config.model.vocab, config.model.width = vocab, width
     config.model.groups, config.model.blocks = groups, blocks
-    config.model.kl_weight = 1.0
-    config.model.kl_steps = 200
+    config.model.kl_weight = 0.0
+    config.model.marginal_weight = 5.0
 
 
 def dalle(config):

@@ -51,7 +51,9 @@ def demo(config):
     config.model.regressor_depth = 2
     config.model.drop_path = 0.0
     config.model.mask.min_block = 4
-    tokenizer(config, "runs/dvae", image_size=32, vocab=256, width=32, groups=3)
+    tokenizer(config, "runs/dvae", image_size=32, vocab=256, width=16, groups=3)
+    config.model.tokenizer.decoder = True
+    config.evaluate.evaluators += ("reconstruction", "held_out")
 
 
 def tokenizer(config, file: str, image_size: int, vocab: int, width: int, groups: int):

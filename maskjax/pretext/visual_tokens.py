@@ -10,7 +10,14 @@ from ml_collections import ConfigDict
 
 from maskjax import options
 from maskjax.method import Batch, Tree, require
-from maskjax.nn.dalle import DalleEncoder, DalleSize, encoder_flops, map_pixels
+from maskjax.nn.dalle import (
+    DalleDecoder,
+    DalleEncoder,
+    DalleSize,
+    encoder_flops,
+    map_pixels,
+    unmap_pixels,
+)
 from maskjax.targets.pixels import unstandardize
 
 # A group `tokenizer` of `config.model`, for DEFAULTS; its sizes are those of DALL-E's.
@@ -22,6 +29,7 @@ TOKENIZER = {
     "width": 256,
     "groups": 4,
     "blocks": 2,
+    "decoder": False,  # of a run too, so that predictions can be drawn
     "field": "",  # of the data: its pictures, or ids; "" = the image, resized on the device
 }
 
@@ -31,7 +39,7 @@ class Tokenizer:
     """Images to ids, for one configuration.
 
     Attributes:
-        encoder: None where the data holds ids.
+        encoder, decoder: None where the data holds ids, or nothing is drawn.
         image_size: (height, width) of what it sees.
         channels: of that.
         field: see `TOKENIZER`.
@@ -39,6 +47,7 @@ class Tokenizer:
     """
 
     encoder: DalleEncoder | None
+    decoder: DalleDecoder | None
     image_size: tuple[int, int]
     channels: int
     field: str
@@ -46,11 +55,16 @@ class Tokenizer:
     std: tuple[float, ...]
 
     def init(self, key: Array) -> Tree:
-        """{"encoder": parameters}, or {} where the data holds ids."""
+        """{"encoder": parameters, "decoder": ...}, as far as there are such."""
         if self.encoder is None:
             return {}
         example = jnp.zeros((1, *self.image_size, self.channels))
-        return {"encoder": self.encoder.init(key, example)["params"]}
+        params = {"encoder": self.encoder.init(key, example)["params"]}
+        if self.decoder is not None:
+            tokens = jnp.zeros((1, *self.grid, self.encoder.size.vocab))
+            decoder = self.decoder.init(jax.random.fold_in(key, 1), tokens)
+            params["decoder"] = decoder["params"]
+        return params
 
     def ids(self, params: Tree, batch: Batch) -> Array:
         """int32[B, N] in raster order; no gradient flows."""
@@ -60,6 +74,13 @@ class Tokenizer:
         variables = {"params": jax.lax.stop_gradient(params["encoder"])}
         logits, _ = self.encoder.apply(variables, map_pixels(image))
         return logits.argmax(-1).reshape(len(image), -1).astype(jnp.int32)
+
+    def decode(self, params: Tree, ids: Array) -> Array:
+        """Ids int[B, N] -> the most likely images float32[B, h, w, C] in 0..1."""
+        size = self.encoder.size
+        tokens = jax.nn.one_hot(ids.reshape(-1, *self.grid), size.vocab)
+        location, _ = self.decoder.apply({"params": params["decoder"]}, tokens)
+        return unmap_pixels(jax.nn.sigmoid(location))
 
     def picture(self, image: Array) -> Array:
         """Images [B, H, W, C] as the tokenizer sees them: float32[B, h, w, C] in 0..1.
@@ -75,6 +96,12 @@ class Tokenizer:
             return image
         shape = (image.shape[0], *self.image_size, image.shape[3])
         return jnp.clip(jax.image.resize(image, shape, "lanczos3"), 0, 1)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of its tokens."""
+        height, width = self.image_size
+        return height // self.encoder.size.stride, width // self.encoder.size.stride
 
     @property
     def flops(self) -> int:
@@ -102,7 +129,7 @@ def tokenizer(cfg: ConfigDict, example: Batch, grid: tuple[int, int], dtype) -> 
         options.require_fields(example, field)
     if field and example[field].ndim < 4:
         _check_ids(example[field], field, grid)
-        return Tokenizer(None, image_size, cfg.channels, field, *stats)
+        return Tokenizer(None, None, image_size, cfg.channels, field, *stats)
     seen = tuple(side // size.stride for side in image_size)
     fits = seen == grid and all(side % size.stride == 0 for side in image_size)
     what = (
@@ -114,8 +141,9 @@ def tokenizer(cfg: ConfigDict, example: Batch, grid: tuple[int, int], dtype) -> 
         found, wanted = example[field].shape[1:], (*image_size, cfg.channels)
         what = f"has pictures of {tuple(found)} in the data; the tokenizer sees {wanted}"
         require(tuple(found) == wanted, "model.tokenizer.field", field, what)
-    encoder = DalleEncoder(size, dtype)
-    return Tokenizer(encoder, image_size, cfg.channels, field, *stats)
+    encoder, decoder = DalleEncoder(size, dtype), DalleDecoder(size, dtype)
+    decoder = decoder if group.decoder else None
+    return Tokenizer(encoder, decoder, image_size, cfg.channels, field, *stats)
 
 
 def dalle_size(cfg: ConfigDict, path: str, channels: int) -> DalleSize:

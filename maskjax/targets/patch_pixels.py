@@ -43,6 +43,10 @@ class PatchPixels:
         patches = self.standardize(patches)
         return pixels.normalize_patches(patches) if self.norm_pix else patches
 
+    def values(self, image: Array) -> Array:
+        """Images [B, H, W, C] in 0..1 -> patches [B, N, P] in target space, not normalised."""
+        return pixels.from_unit(self.patches(image), self.mean, self.std)
+
     def picture(self, values: Array, raw: Array) -> Array:
         """Values in target space [B, N, P] -> images [B, H, W, C] in 0..1 (clipped).
 

@@ -32,6 +32,11 @@ def unstandardize(patches: Array, mean: Sequence[float], std: Sequence[float]) -
     return patches.astype(jnp.float32) * _per_value(std, patches) + _per_value(mean, patches)
 
 
+def from_unit(patches: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+    """The inverse of `unstandardize`: pixel values [..., P] in 0..1 -> float32 network units."""
+    return (patches.astype(jnp.float32) - _per_value(mean, patches)) / _per_value(std, patches)
+
+
 def _per_value(channels: Sequence[float], patches: Array) -> np.ndarray:
     chex.assert_is_divisible(patches.shape[-1], len(channels))
     return np.tile(np.asarray(channels, np.float32), patches.shape[-1] // len(channels))

@@ -28,7 +28,7 @@ def outputs(given: Mapping[str, np.ndarray]) -> dict[str, Array]:
     like = {"encoder": shapes}
     params = from_torch(pretraining.params_of(given), dalle.rules(flatten(like)), like)
     stats = ((0.0,) * images.shape[-1], (1.0,) * images.shape[-1])
-    tokenizer = Tokenizer(encoder, images.shape[1:3], images.shape[-1], "", *stats)
+    tokenizer = Tokenizer(encoder, None, images.shape[1:3], images.shape[-1], "", *stats)
     groups = [f"group_{i}" for i in range(1, cfg["group_count"] + 1)]
 
     def run(params, images):

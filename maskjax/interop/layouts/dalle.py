@@ -7,6 +7,7 @@ its paths, whatever its sizes. The two official files have the same names, so ru
 import re
 from collections.abc import Iterable
 
+from maskjax.errors import UserError
 from maskjax.interop.rules import Layout, Rule
 from maskjax.interop.transforms import CONV, IDENTITY
 
@@ -14,7 +15,17 @@ _PATH = re.compile(r"(encoder|decoder)/(.+)/(kernel|bias)")
 
 
 def rules(paths: Iterable[str]) -> Layout:
-    """Rules of every leaf at these paths ("encoder/group_1_block_2/conv_3/kernel")."""
+    """Rules of every leaf at these paths ("encoder/group_1_block_2/conv_3/kernel").
+
+    Raises:
+        UserError: The paths are of both networks.
+    """
+    paths = tuple(paths)
+    if len({path.split("/")[0] for path in paths}) > 1:
+        raise UserError(
+            "layout dalle: a file holds the encoder or the decoder, but this model needs both; take"
+            " the folder of a run, or leave the decoder out (tokenizer.decoder=False)"
+        )
     return tuple(_rule(path) for path in paths)
 
 

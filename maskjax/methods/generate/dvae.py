@@ -12,7 +12,6 @@ from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
@@ -20,14 +19,7 @@ from maskjax import losses, options
 from maskjax.losses import Term
 from maskjax.masking import Draws
 from maskjax.method import Aux, Batch, Mean, Method, Phase, Schedule, Terms, Tree, require
-from maskjax.nn.dalle import (
-    DalleDecoder,
-    DalleEncoder,
-    decoder_flops,
-    encoder_flops,
-    map_pixels,
-    unmap_pixels,
-)
+from maskjax.nn.dalle import DalleDecoder, DalleEncoder, decoder_flops, encoder_flops, map_pixels
 from maskjax.pretext.visual_tokens import Tokenizer, dalle_size
 from maskjax.targets.patch_pixels import PatchPixels
 
@@ -45,6 +37,7 @@ DEFAULTS = {
     "temperature_steps": 0,  # 0 = the whole run
     "kl_weight": 6.6,  # after `kl_steps`; before, it rises from 0
     "kl_steps": 5000,
+    "marginal_weight": 0.0,  # of the divergence of the batch's mean alone: ours, for short runs
     "dtype": "float32",
 }
 
@@ -53,22 +46,17 @@ DEFAULTS = {
 class DVAE:
     """The functions of the method, over one configuration."""
 
-    encoder: DalleEncoder
-    decoder: DalleDecoder
-    pixels: PatchPixels
     tokenizer: Tokenizer
+    pixels: PatchPixels
     temperature: tuple[float, float]
     temperature_steps: int
     kl_weight: float
     kl_steps: int
+    marginal_weight: float
 
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
         """({"encoder": ..., "decoder": ...}, {})."""
-        image = map_pixels(self.tokenizer.picture(batch["image"][:1]))
-        tokens = jnp.zeros((1, *self.pixels.grid, self.encoder.size.vocab))
-        encoder = self.encoder.init(key, image)["params"]
-        decoder = self.decoder.init(jax.random.fold_in(key, 1), tokens)["params"]
-        return {"encoder": encoder, "decoder": decoder}, {}
+        return self.tokenizer.init(key), {}
 
     def loss(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws, step: Array, static: Hashable
@@ -76,15 +64,19 @@ class DVAE:
         """-log likelihood of a pixel value + `kl_weight` times the divergence, per pixel value too.
 
         With a weight of 1 and temperature 0 it is the evidence lower bound, divided by the number
-        of pixel values.
+        of pixel values. The divergence of each cell's distribution from the uniform one, averaged,
+        is what the tokens tell of the images plus the divergence of the mean distribution (Hoffman
+        and Johnson 2016). `marginal_weight` asks for the second alone, so that all tokens are used:
+        without it a short run ends with a few. It couples the examples of a batch.
         """
+        encoder, decoder = self.tokenizer.encoder, self.tokenizer.decoder
         image = map_pixels(self.tokenizer.picture(batch["image"]))
-        logits, _ = self.encoder.apply({"params": params["encoder"]}, image)
-        noise = draws.gumbel("tokens", (*self.pixels.grid, self.encoder.size.vocab))
+        logits, _ = encoder.apply({"params": params["encoder"]}, image)
+        noise = draws.gumbel("tokens", logits.shape[1:])
         first, last = self.temperature
         temperature = _eased(first, last, step, self.temperature_steps)
         relaxed = jax.nn.softmax((logits + noise) / temperature)
-        location, log_scale = self.decoder.apply({"params": params["decoder"]}, relaxed)
+        location, log_scale = decoder.apply({"params": params["decoder"]}, relaxed)
         surprise = losses.logit_laplace(location, log_scale, image)
         divergence = losses.divergence_from_uniform(logits)
         weight = _eased(0.0, self.kl_weight, step, self.kl_steps)
@@ -92,6 +84,10 @@ class DVAE:
             "likelihood": Term(surprise.sum(), image.size),
             "divergence": Term(divergence.sum(), image.size, weight),
         }
+        if self.marginal_weight:
+            mean = jax.nn.logsumexp(jax.nn.log_softmax(logits), (0, 1, 2))
+            marginal = losses.divergence_from_uniform(mean) * divergence.size
+            terms["marginal"] = Term(marginal, image.size, self.marginal_weight)
         count = len(image)
         return terms, {"temperature": Mean(temperature * count, count)}
 
@@ -99,7 +95,7 @@ class DVAE:
         """What the last layer reads, "tokens" float32[B, N, F]; "mean", and "cls" the same mean."""
         image = map_pixels(self.tokenizer.picture(batch["image"]))
         variables = {"params": params["encoder"]}
-        _, seen = self.encoder.apply(variables, image, taps=("features",))
+        _, seen = self.tokenizer.encoder.apply(variables, image, taps=("features",))
         tokens = seen["features"].astype(jnp.float32)
         tokens = tokens.reshape(len(tokens), -1, tokens.shape[-1])
         return {"tokens": tokens, "mean": tokens.mean(1), "cls": tokens.mean(1)}
@@ -115,15 +111,9 @@ class DVAE:
 
         All patches are hidden: the decoder sees tokens, no pixel.
         """
-        ids = self.tokenizer.ids(params, batch).reshape(-1, *self.pixels.grid)
-        tokens = jax.nn.one_hot(ids, self.encoder.size.vocab)
-        location, _ = self.decoder.apply({"params": params["decoder"]}, tokens)
-        image = unmap_pixels(jax.nn.sigmoid(location))
-        mean, std = (np.asarray(x, np.float32) for x in (self.pixels.mean, self.pixels.std))
-        prediction = self.pixels.patches((image - mean) / std)
-        return self.pixels.pictures(
-            batch["image"], prediction, jnp.ones(prediction.shape[:2], bool)
-        )
+        image = self.tokenizer.decode(params, self.tokenizer.ids(params, batch))
+        hidden = jnp.ones((len(image), self.pixels.num_tokens), bool)
+        return self.pixels.pictures(batch["image"], self.pixels.values(image), hidden)
 
 
 def _eased(start: float, end: float, step: Array, num_steps: int) -> Array:
@@ -147,25 +137,25 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     temperature = tuple(cfg.temperature)
     fits = len(temperature) == 2 and min(temperature) > 0
     require(fits, "model.temperature", temperature, "must be two positive numbers")
-    for key in ("temperature_steps", "kl_weight", "kl_steps"):
+    for key in ("temperature_steps", "kl_weight", "kl_steps", "marginal_weight"):
         require(cfg[key] >= 0, f"model.{key}", cfg[key], "must not be negative")
     dtype, stats = options.dtype(cfg), (tuple(cfg.mean), tuple(cfg.std))
     grid = (image_size[0] // size.stride, image_size[1] // size.stride)
-    encoder = DalleEncoder(size, dtype)
+    networks = (DalleEncoder(size, dtype), DalleDecoder(size, dtype))
     dvae = DVAE(
-        encoder,
-        DalleDecoder(size, dtype),
+        Tokenizer(*networks, image_size, cfg.channels, "", *stats),
         PatchPixels(grid, (size.stride, size.stride), False, *stats),
-        Tokenizer(encoder, image_size, cfg.channels, "", *stats),
         temperature,
         cfg.temperature_steps or schedule.total_steps,
         cfg.kl_weight,
         cfg.kl_steps,
+        cfg.marginal_weight,
     )
     return Method(
         dvae.init,
         (Phase(dvae.loss),),
         {name: getattr(dvae, name) for name in ("encode", "tokens", "reconstruct")},
+        coupled=cfg.marginal_weight > 0,
         describe={"grid": grid, "mean": stats[0], "std": stats[1]},
         step_flops=3 * (encoder_flops(size, image_size) + decoder_flops(size, image_size)),
     )

@@ -120,6 +120,19 @@ class CAE:
             "predicted": predicted,
         }
 
+    def reconstruct(
+        self, params: Tree, extra: Tree, batch: Batch, draws: Draws
+    ) -> dict[str, Array]:
+        """Images decoded from the predicted tokens and, where patches are visible, the true ones.
+
+        As `PatchPixels.pictures` gives them; needs the tokenizer's decoder.
+        """
+        seen = self.tokens(params, extra, batch, draws)
+        ids = jnp.where(seen["hidden"], seen["predicted"], seen["ids"])
+        image = self.tokenizer.decode(extra["tokenizer"], ids)
+        image = jax.image.resize(image, batch["image"].shape, "linear")
+        return self.pixels.pictures(batch["image"], self.pixels.values(image), seen["hidden"])
+
     def activations(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
     ) -> dict[str, Array]:
@@ -152,8 +165,9 @@ class CAE:
     def _target(
         self, params: Tree, hidden: Array, split: TokenSplit, noise: Array | None = None
     ) -> Array:
-        variables = {"params": jax.lax.stop_gradient(params)}
-        return self.model.apply(variables, hidden, split.hidden_ids, noise, method="target")
+        frozen, hidden = jax.lax.stop_gradient((params, hidden))
+        args = ({"params": frozen}, hidden, split.hidden_ids, noise)
+        return self.model.apply(*args, method="target")
 
     def _hidden_ids(self, extra: Tree, batch: Batch, split: TokenSplit) -> Array:
         ids = self.tokenizer.ids(extra["tokenizer"], batch)
@@ -190,12 +204,14 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         visual_tokens.tokenizer(cfg, example, grid, compute.dtype),
         cfg.align_weight,
     )
+    names = ["encode", "tokens", "activations"]
+    names += ["reconstruct"] if cae.tokenizer.decoder else []
     facts = {key: cfg[key] for key in ("mask_ratio", "mean", "std")}
     facts |= {"grid": grid, "vocab": cfg.tokenizer.vocab}
     return Method(
         cae.init,
         (Phase(cae.loss),),
-        {name: getattr(cae, name) for name in ("encode", "tokens", "activations")},
+        {name: getattr(cae, name) for name in names},
         load={"extra/tokenizer": "model.tokenizer"} if cae.tokenizer.encoder else {},
         layers=layer_ids(cfg.encoder.depth),
         describe={"geometry": dataclasses.asdict(cae.model.geometry), **facts},
