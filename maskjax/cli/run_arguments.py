@@ -11,7 +11,7 @@ from maskjax.errors import UserError
 FORMATS = (
     *("mae", "timm", "hf", "deit", "dino", "hf_vit", "hf_deit", "dinov2", "hf_dinov2"),
     *("clip", "hf_clip", "beit", "simmim", "cae", "hf_beit", "videomae", "hf_videomae"),
-    *("resnet", "swin", "timm_swin", "hf_swin"),
+    *("resnet", "swin", "timm_swin", "hf_swin", "convnext", "timm_convnext"),
 )
 
 

@@ -23,7 +23,7 @@ from maskjax.nn.geometry import Geometry
 
 # Parts of a tree that a geometry describes.
 PARTS = ("encoder", "decoder", "fc_norm", "head", "projection")
-WITH_DECODER = ("mae", "hf")
+WITH_DECODER = ("mae", "hf", "swin", "hf_swin")
 # Small parts that some layouts have no key for, and that are left out there.
 DROPPED = {"mask_token": False, "projection": 0}
 DROPS = {
@@ -91,7 +91,8 @@ def export_weights(
             files), "timm", "hf", "hf_vit" ...
         out: A file, .safetensors or .npz, replaced atomically; or a folder (a name without suffix)
             that gets config.json beside the weights, as transformers and timm read it.
-        what: "full", or "encoder" to leave the decoder out. Only "mae" and "hf" hold a decoder.
+        what: "full", or "encoder" to leave the decoder out. "mae", "hf" and SimMIM's formats hold
+            one.
 
     Raises:
         UserError: Unknown format, what or suffix; parameters that differ from the geometry; a model
@@ -149,6 +150,8 @@ def written_geometry(layout: str, geometry: AnyGeometry, what: str = "full") -> 
     if what == "full" and layout == "pretraining":
         kept = replace(kept, pixel_head=geometry.pixel_head)
     lost = DROPS.get(layout, ())
+    if getattr(kept, "pixel_head", False):  # a head to pixels keeps its mask token
+        lost = tuple(name for name in lost if name != "mask_token")
     return replace(kept, **{name: value for name, value in DROPPED.items() if name in lost})
 
 
@@ -219,7 +222,10 @@ def _dropped(dropped: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[s
 
 def _notes(layout: str, geometry: AnyGeometry) -> tuple[str, ...]:
     if not isinstance(geometry, Geometry):
-        return ()
+        square = len(set(geometry.image_size)) == 1
+        decodes = layout == "hf_swin" and geometry.pixel_head
+        note = "transformers decodes square images only; this model's are not square"
+        return (note,) if decodes and not square else ()
     rows, columns = geometry.grid
     official = layout == "mae" and geometry.has_decoder
     owner = "the official MAE code" if official else "transformers"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from maskjax.errors import UserError
 from maskjax.interop.layouts import LAYOUTS, rules_for
 from maskjax.interop.paths import names_of
-from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
+from maskjax.nn.families import AnyGeometry, ConvNeXtGeometry, ResNetGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 # What files of each layout may hold: (layout, what to call it, geometry or, of ViTs, its options).
@@ -51,6 +51,7 @@ VITS = (
     ("hf_videomae", "hf_videomae", VIDEO),
 )
 RESNET = ResNetGeometry((8, 8), 3, (1, 1), (2, 2), 2, 1)
+CONVNEXT = ConvNeXtGeometry((8, 8), 3, (1, 1), (2, 2), 2)
 SWIN = SwinGeometry((8, 8), 4, 3, 2, (2, 1), (1, 2), 2)
 KINDS: tuple[tuple[str, str, AnyGeometry], ...] = (
     *(
@@ -60,10 +61,14 @@ KINDS: tuple[tuple[str, str, AnyGeometry], ...] = (
     ("resnet", "resnet, without classifier", RESNET),
     ("resnet", "resnet, with classifier", replace(RESNET, num_classes=1)),
     ("swin", "swin, with classifier", replace(SWIN, num_classes=1)),
-    ("swin", "swin, pretraining (SimMIM)", replace(SWIN, mask_token=True)),
+    ("swin", "swin, pretraining (SimMIM)", replace(SWIN, mask_token=True, pixel_head=True)),
     ("timm_swin", "timm_swin, with classifier", replace(SWIN, num_classes=1)),
     ("hf_swin", "hf_swin", SWIN),
     ("hf_swin", "hf_swin, with classifier", replace(SWIN, num_classes=1)),
+    ("hf_swin", "hf_swin, pretraining", replace(SWIN, mask_token=True, pixel_head=True)),
+    ("convnext", "convnext, without classifier", replace(CONVNEXT, final_norm=False)),
+    ("convnext", "convnext, with classifier", replace(CONVNEXT, num_classes=1)),
+    ("timm_convnext", "timm_convnext, with classifier", replace(CONVNEXT, num_classes=1)),
 )
 
 

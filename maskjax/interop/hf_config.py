@@ -155,6 +155,8 @@ def _swin(config: Config) -> SwinGeometry:
         heads=config["num_heads"],
         window=config["window_size"],
         mlp_ratio=config.get("mlp_ratio", 4.0),
+        mask_token=_is(config, "ForMaskedImageModeling"),
+        pixel_head=_is(config, "ForMaskedImageModeling"),
         num_classes=classes,
         eps=config.get("layer_norm_eps", 1e-5),
     )

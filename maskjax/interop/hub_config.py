@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskjax.errors import UserError
-from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
+from maskjax.nn.families import AnyGeometry, ConvNeXtGeometry, ResNetGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 Settings = Mapping[str, Any]
@@ -31,7 +31,14 @@ MODEL_TYPES = {
     "hf_videomae": "videomae",
     "hf_swin": "swin",
 }
-OF_TIMM = ("timm", "classify", "resnet", "timm_swin")  # layouts whose folders timm reads
+# Layouts whose folders timm reads.
+OF_TIMM = ("timm", "classify", "resnet", "timm_swin", "timm_convnext")
+# Family -> names of the first layer and of the classifier in timm.
+TIMM_ENDS = {
+    "resnet": ("conv1", "fc"),
+    "swin": ("patch_embed.proj", "head.fc"),
+    "convnext": ("stem.0", "head.fc"),
+}
 TIMM_NORM_EPS = {True: 1e-5, False: 1e-6}  # of the classes with and without a norm in front
 
 
@@ -78,7 +85,9 @@ def _labels(count: int) -> dict[str, Any]:
 
 def _swin_config(g: SwinGeometry) -> dict[str, Any]:
     return {
-        "architectures": [CLASSES["hf_swin"][g.num_classes > 0]],
+        "architectures": [
+            "SwinForMaskedImageModeling" if g.pixel_head else CLASSES["hf_swin"][g.num_classes > 0]
+        ],
         "model_type": MODEL_TYPES["hf_swin"],
         "image_size": g.image_size[0] if len(set(g.image_size)) == 1 else list(g.image_size),
         "patch_size": g.patch_size,
@@ -89,6 +98,7 @@ def _swin_config(g: SwinGeometry) -> dict[str, Any]:
         "window_size": g.window,
         "mlp_ratio": g.mlp_ratio,
         "layer_norm_eps": g.eps,
+        "encoder_stride": g.stride,
         **_labels(g.num_classes),
     }
 
@@ -182,8 +192,13 @@ def pixel_stats(geometry: AnyGeometry, settings: Settings) -> tuple[list[float],
 def timm_config(geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
     """config.json for ``timm.create_model("local-dir:DIR", pretrained=True)``."""
     mean, std = pixel_stats(geometry, settings)
-    convolutional = isinstance(geometry, ResNetGeometry)
-    head = "head.fc" if isinstance(geometry, SwinGeometry) else "head"
+    convolutional = isinstance(geometry, ResNetGeometry | ConvNeXtGeometry)
+    first, head = TIMM_ENDS.get(geometry.FAMILY, ("patch_embed.proj", "head"))
+    if isinstance(geometry, ConvNeXtGeometry) and not geometry.final_norm:
+        raise UserError(
+            "timm's ConvNeXts have a norm after pooling, this model has none: name a file instead "
+            "of a folder."
+        )
     return {
         "architecture": timm_architecture(geometry),
         "num_classes": geometry.num_classes,
@@ -197,8 +212,8 @@ def timm_config(geometry: AnyGeometry, settings: Settings) -> dict[str, Any]:
             "mean": mean,
             "std": std,
             "num_classes": geometry.num_classes,
-            "first_conv": "conv1" if convolutional else "patch_embed.proj",
-            "classifier": "fc" if convolutional else head,
+            "first_conv": first,
+            "classifier": head,
         },
     }
 
@@ -207,8 +222,18 @@ def timm_architecture(geometry: AnyGeometry) -> str:
     """A name of timm whose class has the options that arguments in JSON cannot say.
 
     Raises:
-        UserError: timm's class cannot be such a ResNet or Swin.
+        UserError: timm's class cannot be such a convnet or Swin.
     """
+    if isinstance(geometry, ConvNeXtGeometry):
+        # With patches of 2 timm halves the map in front of the first stage as well.
+        stages, patch, eps = len(geometry.blocks), geometry.patch_size, geometry.eps
+        if stages != 4 or patch == 2 or eps != 1e-6 or not geometry.layer_scale:
+            raise UserError(
+                "timm's ConvNeXts have four stages, patches that are not of 2 pixels, eps=1e-6 and "
+                f"layer scale; this one has {stages} stages, patch_size={patch}, eps={eps}, "
+                f"layer_scale={geometry.layer_scale}: name a file instead of a folder."
+            )
+        return "convnext_tiny"
     if isinstance(geometry, SwinGeometry):
         if geometry.eps != 1e-5:
             raise UserError(
@@ -237,6 +262,8 @@ def timm_arguments(geometry: AnyGeometry) -> dict[str, Any]:
         return _resnet_arguments(geometry)
     if isinstance(geometry, SwinGeometry):
         return _swin_arguments(geometry)
+    if isinstance(geometry, ConvNeXtGeometry):
+        return _convnext_arguments(geometry)
     g = geometry
     hidden = g.mlp_hidden * (2 if g.mlp == "swiglu" else 1)
     exact = hidden % g.dim == 0
@@ -270,6 +297,17 @@ def timm_arguments(geometry: AnyGeometry) -> dict[str, Any]:
 def _resnet_arguments(g: ResNetGeometry) -> dict[str, Any]:
     sizes = {"layers": list(g.blocks), "channels": list(g.widths)}
     return {**sizes, "in_chans": g.channels, "num_classes": g.num_classes}
+
+
+def _convnext_arguments(g: ConvNeXtGeometry) -> dict[str, Any]:
+    return {
+        "in_chans": g.channels,
+        "depths": list(g.blocks),
+        "dims": list(g.widths),
+        "patch_size": g.patch_size,
+        "ls_init_value": 1e-6,
+        "num_classes": g.num_classes,
+    }
 
 
 def _swin_arguments(g: SwinGeometry) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _timm_stages(g: Backbone, path: str) -> str:
         return f"{_imports(path)}\nstate = {_load(path)}  # for load_state_dict of a {g.FAMILY}"
     words = ", ".join(f"{key}={value!r}" for key, value in hub_config.timm_arguments(g).items())
     model = f"model = timm.create_model({name!r}, {words})"
-    return f"{_imports(path, 'timm')}; {model}\nmodel.load_state_dict({_load(path)})"
+    options = "" if getattr(g, "final_norm", True) else ", strict=False"  # timm's own norm stays
+    return f"{_imports(path, 'timm')}; {model}\nmodel.load_state_dict({_load(path)}{options})"
 
 
 def _official(g: Geometry, path: str) -> str:

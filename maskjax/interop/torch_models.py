@@ -12,6 +12,7 @@ from maskjax.nn.families import AnyGeometry, Backbone, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 Activations = dict[str, np.ndarray]
+STAGED = ("resnet", "timm_swin", "timm_convnext")
 
 
 class UnavailableError(Exception):
@@ -38,7 +39,7 @@ def activations(
     Raises:
         UnavailableError: A library is missing, or there is no library for this layout.
     """
-    runs = {"hf_swin": _hf_swin, "resnet": _stages, "timm_swin": _stages}
+    runs = {"hf_swin": _hf_swin, **dict.fromkeys(STAGED, _stages)}
     runs |= dict.fromkeys(("timm", "classify", "mae"), _timm)
     run = runs.get(layout, _transformers if layout.startswith("hf") else None)
     if run is None:
@@ -86,14 +87,18 @@ def _stages(
         raise UnavailableError(str(error)) from None
     model = timm.create_model(name, **hub_config.timm_arguments(geometry)).eval()
     state = folders.read(path).arrays.items()
-    model.load_state_dict({key: torch.tensor(array) for key, array in state})
+    whole = getattr(geometry, "final_norm", True)  # timm always has one
+    model.load_state_dict({key: torch.tensor(array) for key, array in state}, strict=whole)
     if isinstance(geometry, SwinGeometry):
         found, last = _swin_blocks(model.layers, lambda: model.forward_features(images))
         out = {"logits": model(images)} if geometry.num_classes else {}
         return _numpy({**found, "tokens": last.flatten(1, 2), **out})
-    stages = [model.get_submodule(f"layer{s}") for s in range(1, len(geometry.blocks) + 1)]
+    first, name = (0, "stages.") if geometry.FAMILY == "convnext" else (1, "layer")
+    numbers = range(first, first + len(geometry.blocks))
+    stages = [model.get_submodule(f"{name}{s}") for s in numbers]
     seen, out = _blocks(stages, "stage", lambda: model(images), first=1)
-    return _numpy(seen | ({"logits": out} if geometry.num_classes else {"mean": out}))
+    last = {"logits": out} if geometry.num_classes else {"mean": out}
+    return _numpy(seen | (last if whole else {}))
 
 
 def _hf_swin(
@@ -102,10 +107,12 @@ def _hf_swin(
     import transformers
 
     model = _from_pretrained(transformers, layout, geometry, path, settings)
-    base = model.swin if geometry.num_classes else model
+    base = model.swin if geometry.num_classes or geometry.pixel_head else model
     found, out = _swin_blocks(base.encoder.layers, lambda: base(images))
-    logits = {"logits": model(images).logits} if geometry.num_classes else {}
-    return _numpy({**found, "tokens": out.last_hidden_state, **logits})
+    heads = {"logits": model(images).logits} if geometry.num_classes else {}
+    if geometry.pixel_head and len(set(geometry.image_size)) == 1:  # transformers takes no other
+        heads["prediction"] = model(images).reconstruction
+    return _numpy({**found, "tokens": out.last_hidden_state, **heads})
 
 
 def _swin_blocks(layers: Any, run: Any) -> tuple[dict[str, Any], Any]:

@@ -2,12 +2,14 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
 from maskjax.nn import lean
 from maskjax.nn.attention import Allow, Attention, Implementation
 from maskjax.nn.dense import Dense
+from maskjax.nn.initializers import Initializer
 from maskjax.nn.norm import LayerNorm
 
 
@@ -17,16 +19,19 @@ class Mlp(nn.Module):
     Attributes:
         hidden: width between the two layers.
         dtype: of the matmul operands.
+        kernel_init: see `Dense`.
     """
 
     hidden: int
     dtype: DTypeLike = jnp.float32
+    kernel_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x [B, N, D] -> [B, N, D]."""
-        hidden = Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
-        return Dense(x.shape[-1], dtype=self.dtype, before=lean.gelu, name="fc2")(hidden)
+        """x [..., D] -> [..., D]."""
+        options = {"dtype": self.dtype, "kernel_init": self.kernel_init}
+        hidden = Dense(self.hidden, **options, name="fc1")(x)
+        return Dense(x.shape[-1], before=lean.gelu, **options, name="fc2")(hidden)
 
 
 class Block(nn.Module):
@@ -80,3 +85,20 @@ def scale_branch(branch: Array, scale: Array | None, index: int) -> Array:
     if scale is None:
         return branch
     return branch * scale[index].astype(branch.dtype)[:, None, None]
+
+
+def drop_scales(noise: Array, rates: float | tuple[float, float]) -> Array:
+    """What the branches of each block are multiplied by: 0, or 1 / (1 - rate) (Huang et al. 2016).
+
+    Args:
+        noise: float32[B, depth, ...] in [0, 1).
+        rates: of dropping in the first and the last block, and linear between them; one number = of
+            the last, the first has 0.
+
+    Returns:
+        float32[B, depth, ...].
+    """
+    ends = rates if isinstance(rates, tuple) else (0, rates)
+    depth = noise.shape[1]
+    rate = np.linspace(*ends, depth, dtype=np.float32).reshape(depth, *[1] * (noise.ndim - 2))
+    return jnp.where(noise < rate, 0, 1 / (1 - rate))

@@ -10,11 +10,11 @@ from maskjax.errors import UserError
 from maskjax.nn.described import FAMILY, Described, header_values
 from maskjax.nn.geometry import Geometry
 
-MAY_BE_ZERO = ("num_classes", "mask_token")
+MAY_BE_ZERO = ("num_classes", "mask_token", "pixel_head", "layer_scale", "final_norm")
 
 
 class Backbone(Described):
-    """What the geometries below share: images only, stages, no decoder."""
+    """What the geometries below share: images only, stages."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -30,7 +30,7 @@ class Backbone(Described):
         return None
 
     def encoder_only(self) -> Self:
-        """The same model: there is no decoder."""
+        """The same model without its decoder, if there is one."""
         return self
 
     def binding(self) -> tuple[str, ...]:
@@ -100,6 +100,7 @@ class SwinGeometry(Backbone):
         window: Side of the windows, in tokens; a stage that is not larger has one window.
         mlp_ratio: How much wider the MLPs are.
         mask_token: Whether there is a token for hidden patches (SimMIM).
+        pixel_head: One linear layer from each token to its pixels (SimMIM); needs a mask token.
         num_classes: Outputs of the classifier of the mean token; 0 means none.
         eps: Of every LayerNorm.
 
@@ -118,20 +119,23 @@ class SwinGeometry(Backbone):
     window: int = 7
     mlp_ratio: float = 4.0
     mask_token: bool = False
+    pixel_head: bool = False
     num_classes: int = 0
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.pixel_head and (self.num_classes or not self.mask_token):
+            raise UserError("geometry: pixel_head=True needs mask_token=True and no classes.")
         if len(self.depths) != len(self.heads):
             raise UserError(
                 f"geometry: depths={self.depths} and heads={self.heads} differ in length."
             )
         if any(self.embed_dim * 2**s % heads for s, heads in enumerate(self.heads)):
             raise UserError(f"geometry: heads={self.heads} do not divide the stages' widths.")
-        whole = self.patch_size * 2 ** (len(self.depths) - 1)
-        if any(size % whole for size in self.image_size):
-            raise UserError(f"geometry: image_size={self.image_size} is no multiple of {whole}.")
+        if any(size % self.stride for size in self.image_size):
+            size = self.image_size
+            raise UserError(f"geometry: image_size={size} is no multiple of {self.stride}.")
         for (rows, columns), side in zip(self.grids, self.sides, strict=True):
             if rows % side or columns % side:
                 raise UserError(
@@ -142,6 +146,19 @@ class SwinGeometry(Backbone):
     def dim(self) -> int:
         """Width of the last stage."""
         return self.embed_dim * 2 ** (len(self.depths) - 1)
+
+    @property
+    def stride(self) -> int:
+        """Side of the pixels that a token of the last stage stands for."""
+        return self.patch_size * 2 ** (len(self.depths) - 1)
+
+    def encoder_only(self) -> Self:
+        """The same model without the head to pixels."""
+        return dataclasses.replace(self, pixel_head=False)
+
+    def binding(self) -> tuple[str, ...]:
+        """A head to pixels may be left out or added."""
+        return tuple(name for name in super().binding() if name != "pixel_head")
 
     @property
     def grids(self) -> tuple[tuple[int, int], ...]:
@@ -155,8 +172,55 @@ class SwinGeometry(Backbone):
         return tuple(min(*grid, self.window) for grid in self.grids)
 
 
-AnyGeometry = Geometry | ResNetGeometry | SwinGeometry
-FAMILIES = {cls.FAMILY: cls for cls in (Geometry, ResNetGeometry, SwinGeometry)}
+@dataclass(frozen=True)
+class ConvNeXtGeometry(Backbone):
+    """A ConvNeXt (Liu et al. 2022).
+
+    Attributes:
+        image_size: (height, width) in pixels.
+        channels: Image channels.
+        blocks, widths: Number of blocks and channels of each stage.
+        patch_size: Side and stride of the first convolution.
+        layer_scale: Whether the blocks have channel factors.
+        final_norm: Whether there is a norm after pooling; SparK's backbones have none.
+        num_classes: Outputs of the classifier; 0 means none.
+        eps: Of every norm.
+
+    Raises:
+        UserError: A value is impossible; the message names the field.
+    """
+
+    FAMILY: ClassVar[str] = "convnext"
+
+    image_size: tuple[int, int]
+    channels: int = 3
+    blocks: tuple[int, ...] = (3, 3, 9, 3)
+    widths: tuple[int, ...] = (96, 192, 384, 768)
+    patch_size: int = 4
+    layer_scale: bool = True
+    final_norm: bool = True
+    num_classes: int = 0
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.blocks) != len(self.widths):
+            raise UserError(
+                f"geometry: blocks={self.blocks} and widths={self.widths} differ in length."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Channels of the last stage."""
+        return self.widths[-1]
+
+    def binding(self) -> tuple[str, ...]:
+        """A final norm may be left out or added."""
+        return tuple(name for name in super().binding() if name != "final_norm")
+
+
+AnyGeometry = Geometry | ResNetGeometry | SwinGeometry | ConvNeXtGeometry
+FAMILIES = {cls.FAMILY: cls for cls in (Geometry, ResNetGeometry, SwinGeometry, ConvNeXtGeometry)}
 
 
 def geometry_from(values: Mapping[str, Any]) -> AnyGeometry:

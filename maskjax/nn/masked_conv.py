@@ -20,7 +20,7 @@ from maskjax.masking.conv_norm import (
     masked_moments,
     update_running,
 )
-from maskjax.masking.neighbour import layer_conv
+from maskjax.masking.neighbour import join, layer_conv
 from maskjax.masking.windows import Padding, Pair, window
 from maskjax.nn.initializers import Initializer, symmetric_uniform
 
@@ -131,3 +131,10 @@ class MaskedLayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
         return masked_layer_norm(x.astype(self.dtype), valid, scale, bias, eps=self.eps)
+
+
+def join_masked(branch: Masked, shortcut: Masked) -> Masked:
+    """The sum of two (x [B, H, W, C], valid) where both are valid; None = everywhere."""
+    if branch[1] is None or shortcut[1] is None:
+        return branch[0] + shortcut[0], None
+    return join(branch, shortcut)

@@ -8,11 +8,11 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from maskjax.nn import lean
 from maskjax.nn.attention import Allow
+from maskjax.nn.block import drop_scales
 from maskjax.nn.sharding import constrain_batch
 
 Remat = Literal["none", "dots", "full"]
@@ -146,10 +146,7 @@ class Stack:
 
     def _branch_scales(self, noise: Array) -> Array:
         """float32[depth, 2, B]: 0 with probability `rate`, else 1 / (1 - rate)."""
-        ends = self.drop_path if isinstance(self.drop_path, tuple) else (0, self.drop_path)
-        rates = np.linspace(*ends, self.depth, dtype=np.float32)[:, None, None]
-        noise = jnp.moveaxis(noise, 0, -1)
-        return jnp.where(noise < rates, 0, 1 / (1 - rates))
+        return jnp.moveaxis(drop_scales(noise, self.drop_path), 0, -1)
 
 
 def _tap_names(taps: Sequence[str], known: Sequence[str], depth: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from maskjax import options
 from maskjax.method import Tree, require
 from maskjax.nn import flops, initializers, swin, vit
+from maskjax.nn.families import SwinGeometry
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.swin import SwinEncoder
 from maskjax.nn.teacher_vit import VariantEncoder
@@ -43,7 +44,7 @@ class Backbone:
         layers: depth ids of parameters.
         groups: parameters that are not decayed.
         flops: of a forward pass for one image.
-        geometry: of the encoder, for weights files; {} where there is none.
+        geometry: of the encoder and its head to pixels, for weights files.
     """
 
     encoder: nn.Module
@@ -131,7 +132,21 @@ def _swin(cfg: ConfigDict, grid: tuple[int, int]) -> Backbone:
     taps += [f"{stage}/merge" for stage in range(len(size.depths) - 1)]
     groups = (("^encoder/mask_token$", "no_decay"),)
     total = swin.forward_flops(size, grid, patch_dim)
-    facts = (start, swin.layer_ids(size), groups, total, {})
+    geometry = SwinGeometry(
+        image_size=options.pair(cfg.image_size, "model.image_size"),
+        patch_size=options.pair(cfg.patch_size, "model.patch_size")[0],
+        channels=cfg.channels,
+        embed_dim=size.dim,
+        depths=size.depths,
+        heads=size.heads,
+        window=size.window,
+        mlp_ratio=size.mlp_ratio,
+        mask_token=True,
+        pixel_head=True,
+        eps=cfg.norm_eps,
+    )
+    facts = {"family": SwinGeometry.FAMILY, **dataclasses.asdict(geometry)}
+    facts = (start, swin.layer_ids(size), groups, total, facts)
     return Backbone(
         encoder, size.num_features, 0, size.reduction, sum(size.depths), tuple(taps), *facts
     )

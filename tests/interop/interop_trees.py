@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from maskjax.interop import Geometry
 from maskjax.interop.paths import unflatten
-from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
+from maskjax.nn.families import AnyGeometry, ConvNeXtGeometry, ResNetGeometry, SwinGeometry
 
 FULL = Geometry(
     image_size=(8, 12),
@@ -25,7 +25,7 @@ FULL = Geometry(
 
 def shapes(g: AnyGeometry) -> dict[str, tuple[int, ...]]:
     """Path -> shape, spelled out and not shared with the package, which it checks."""
-    spelled = {ResNetGeometry: resnet, SwinGeometry: swin}
+    spelled = {ResNetGeometry: resnet, SwinGeometry: swin, ConvNeXtGeometry: convnext}
     return spelled.get(type(g), vit)(g)
 
 
@@ -44,7 +44,28 @@ def swin(g: SwinGeometry) -> dict[str, tuple[int, ...]]:
             c, grid = 2 * c, [size // 2 for size in grid]
     tree |= {f"encoder/norm/{name}": (c,) for name in ("scale", "bias")}
     head = {"head/kernel": (c, g.num_classes), "head/bias": (g.num_classes,)}
-    return tree | (head if g.num_classes else {})
+    values = (g.patch_size * 2 ** (len(g.depths) - 1)) ** 2 * g.channels
+    pixels = {"decoder/kernel": (c, values), "decoder/bias": (values,)}
+    return tree | (head if g.num_classes else {}) | (pixels if g.pixel_head else {})
+
+
+def convnext(g: ConvNeXtGeometry) -> dict[str, tuple[int, ...]]:
+    tree, before, side = {}, g.channels, g.patch_size
+    for s, (number, width) in enumerate(zip(g.blocks, g.widths, strict=True), 1):
+        name, normed = ("stem", width) if s == 1 else (f"down{s}", before)
+        tree |= {f"{name}/kernel": (side, side, before, width), f"{name}/bias": (width,)}
+        tree |= {f"{name}_norm/{leaf}": (normed,) for leaf in ("scale", "bias")}
+        for b in range(number):
+            at, hidden = f"stage{s}_{b}", 4 * width
+            tree |= {f"{at}/dwconv/kernel": (7, 7, 1, width), f"{at}/dwconv/bias": (width,)}
+            tree |= {f"{at}/norm/{leaf}": (width,) for leaf in ("scale", "bias")}
+            tree |= {f"{at}/mlp/fc1/kernel": (width, hidden), f"{at}/mlp/fc1/bias": (hidden,)}
+            tree |= {f"{at}/mlp/fc2/kernel": (hidden, width), f"{at}/mlp/fc2/bias": (width,)}
+            tree |= {f"{at}/scale": (width,)} if g.layer_scale else {}
+        before, side = width, 2
+    tree |= {f"norm/{leaf}": (before,) for leaf in ("scale", "bias")} if g.final_norm else {}
+    head = {"head/kernel": (before, g.num_classes), "head/bias": (g.num_classes,)}
+    return {f"params/{k}": v for k, v in (tree | (head if g.num_classes else {})).items()}
 
 
 def resnet(g: ResNetGeometry) -> dict[str, tuple[int, ...]]:
@@ -214,6 +235,8 @@ def geometries(draw, layout: str = "mae") -> AnyGeometry:
         return draw(resnets())
     if layout.endswith("swin"):
         return draw(swins(layout))
+    if layout.endswith("convnext"):
+        return draw(convnexts())
     patch, heads = number(1, 3), number(1, 3)
     values = {
         "image_size": (patch * number(1, 4), patch * number(1, 4)),
@@ -258,12 +281,30 @@ def resnets(draw) -> ResNetGeometry:
 
 
 @st.composite
+def convnexts(draw) -> ConvNeXtGeometry:
+    number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
+    stages, patch, classes = number(1, 3), number(1, 4), number(0, 2)
+    return ConvNeXtGeometry(
+        image_size=(patch * 2 ** (stages - 1), patch * 2 ** (stages - 1) * number(1, 2)),
+        channels=draw(st.sampled_from([1, 3])),
+        blocks=tuple(number(1, 2) for _ in range(stages)),
+        widths=tuple(number(1, 3) for _ in range(stages)),
+        patch_size=patch,
+        layer_scale=draw(st.booleans()),
+        final_norm=classes > 0 or draw(st.booleans()),
+        num_classes=classes,
+    )
+
+
+@st.composite
 def swins(draw, layout: str) -> SwinGeometry:
     number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
     stages, patch, window = number(1, 2), number(1, 2), number(1, 2)
     whole = patch * window * 2 ** (stages - 1)
     heads = tuple(number(1, 2) for _ in range(stages))
     size = (whole * number(1, 2), whole * number(1, 2))
+    masked = layout != "timm_swin" and draw(st.booleans())
+    pixels = masked and draw(st.booleans())
     return SwinGeometry(
         image_size=size if layout != "timm_swin" else size[:1] * 2,
         patch_size=patch,
@@ -273,6 +314,7 @@ def swins(draw, layout: str) -> SwinGeometry:
         heads=heads,
         window=window,
         mlp_ratio=float(number(1, 3)),
-        mask_token=layout != "timm_swin" and draw(st.booleans()),
-        num_classes=number(0, 2),
+        mask_token=masked,
+        pixel_head=pixels,
+        num_classes=0 if pixels else number(0, 2),
     )

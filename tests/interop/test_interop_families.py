@@ -12,11 +12,22 @@ from maskjax.interop import export_weights, files, import_weights, to_torch
 from maskjax.interop.check import check_export
 from maskjax.interop.layouts import rules_of
 from maskjax.interop.paths import flatten
-from maskjax.nn.families import ResNetGeometry, SwinGeometry, from_metadata, geometry_from
+from maskjax.nn.families import (
+    ConvNeXtGeometry,
+    ResNetGeometry,
+    SwinGeometry,
+    from_metadata,
+    geometry_from,
+)
 
 RESNET = ResNetGeometry((32, 64), 3, (2, 1), (4, 6), stem=8, num_classes=5)
 SWIN = SwinGeometry((32, 64), 2, 3, 8, (2, 1), (2, 4), 4, num_classes=5)
-CASES = {"resnet": RESNET, **dict.fromkeys(("swin", "timm_swin", "hf_swin"), SWIN)}
+CONVNEXT = ConvNeXtGeometry((32, 64), 3, (2, 1, 1, 1), (4, 6, 6, 8), num_classes=5)
+CASES = {
+    "resnet": RESNET,
+    **dict.fromkeys(("swin", "timm_swin", "hf_swin"), SWIN),
+    **dict.fromkeys(("convnext", "timm_convnext"), CONVNEXT),
+}
 STATS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.2)}
 
 
@@ -39,7 +50,11 @@ def test_a_file_says_all_and_gives_features(format, tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (2, *geometry.image_size, 3), np.uint8)
     predict, params, facts = maskjax.load(out)
     features = predict["encode"](params, images)
-    np.testing.assert_allclose(features["mean"], features["tokens"].mean(1), rtol=1e-4, atol=1e-4)
+    mean = np.asarray(features["tokens"].mean(1))
+    if geometry is CONVNEXT:  # its norm comes after pooling
+        mean = (mean - mean.mean(-1, keepdims=True)) / mean.std(-1, keepdims=True)
+        mean = mean * tree["params"]["norm"]["scale"] + tree["params"]["norm"]["bias"]
+    np.testing.assert_allclose(features["mean"], mean, rtol=1e-3, atol=1e-3)
     assert features["logits"].shape == (2, geometry.num_classes)
     assert facts["mean"] == STATS["mean"]
     with pytest.raises(UserError, match="this encoder takes"):
@@ -104,6 +119,9 @@ def test_impossible_values_are_named():
 def test_a_folder_is_written_only_for_what_timm_builds(tmp_path):
     with pytest.raises(UserError, match="stem=8"):
         export_weights(tree_of(RESNET), RESNET, {}, "resnet", tmp_path / "hub")
+    short = replace(CONVNEXT, blocks=(1,), widths=(4,))
+    with pytest.raises(UserError, match="has 1 stages"):
+        export_weights(tree_of(short), short, {}, "timm_convnext", tmp_path / "hub")
 
 
 @pytest.mark.parametrize("format", ["timm_swin", "hf_swin"])
@@ -115,3 +133,40 @@ def test_a_mask_token_is_dropped_where_there_is_no_key(format, tmp_path):
     assert not export_weights(
         random_tree(vit), vit, {}, "timm", tmp_path / "v.npz"
     ).geometry.mask_token
+
+
+def test_convnexts_without_a_final_norm(tmp_path):
+    """SparK's: a file says what timm's own model has beside it, a folder is refused."""
+    bare, out = replace(CONVNEXT, num_classes=0, final_norm=False), tmp_path / "w.safetensors"
+    tree = random_tree(bare)
+    report = export_weights(tree, bare, {}, "timm_convnext", out)
+    assert "strict=False" in report.snippet
+    with pytest.raises(UserError, match="norm after pooling"):
+        export_weights(tree, bare, {}, "timm_convnext", tmp_path / "hub")
+    like, geometry = random_tree(replace(bare, final_norm=True), 1), replace(bare, final_norm=True)
+    with pytest.raises(UserError, match=r"head\.norm"):
+        import_weights(out, like, geometry)
+    found, report = import_weights(out, like, geometry, allow_missing=("head.norm.*",))
+    np.testing.assert_array_equal(found["params"]["norm"]["bias"], like["params"]["norm"]["bias"])
+    np.testing.assert_array_equal(found["params"]["stem"]["bias"], tree["params"]["stem"]["bias"])
+
+
+def test_simmims_head_to_pixels_travels_in_its_own_formats(tmp_path):
+    """Official names and Hugging Face's hold it; timm's do not; `encoder` leaves it out."""
+    whole = replace(SWIN, num_classes=0, mask_token=True, pixel_head=True)
+    tree = tree_of(whole)
+    for format in ("swin", "hf_swin"):
+        out = tmp_path / format if format == "hf_swin" else tmp_path / "w.safetensors"
+        report = export_weights(tree, whole, {}, format, out)
+        assert report.geometry == whole and not report.dropped
+        assert not check_export(tree, report, {}).reread
+        assert import_weights(out)[1].geometry == whole
+        report = export_weights(tree, whole, {}, format, tmp_path / "e.npz", "encoder")
+        assert not report.geometry.pixel_head
+        assert any(line.startswith("decoder/") for line in report.dropped)
+    assert any(
+        line.startswith("decoder/")
+        for line in export_weights(tree, whole, {}, "timm_swin", tmp_path / "t.npz").dropped
+    )
+    with pytest.raises(UserError, match="pixel_head=True needs mask_token=True"):
+        replace(SWIN, pixel_head=True)

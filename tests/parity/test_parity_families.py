@@ -16,10 +16,16 @@ from maskjax.interop import backbones, export_weights, files, import_weights  # 
 from maskjax.interop.check import check_export  # noqa: E402
 from maskjax.interop.paths import flatten  # noqa: E402
 from maskjax.interop.shapes import param_tree  # noqa: E402
-from maskjax.nn.families import ResNetGeometry, SwinGeometry  # noqa: E402
+from maskjax.nn.families import (  # noqa: E402
+    ConvNeXtGeometry,
+    ResNetGeometry,
+    SwinGeometry,
+)
 
 RESNET = ResNetGeometry((64, 96), 3, (2, 1, 1, 1), (8, 12, 16, 20), num_classes=3)
 SWIN = SwinGeometry((32, 32), 2, 3, 8, (2, 3), (2, 4), 4, mlp_ratio=3.0, num_classes=3)
+CONVNEXT = ConvNeXtGeometry((64, 96), 3, (2, 1, 1, 1), (8, 12, 16, 20), num_classes=3)
+PIXELS = replace(SWIN, num_classes=0, mask_token=True, pixel_head=True)
 # (format, geometry, number of compared activations)
 CASES = {
     "resnet": ("resnet", RESNET, 5),
@@ -30,6 +36,10 @@ CASES = {
     "timm_swin-masked": ("timm_swin", replace(SWIN, mask_token=True), 7),
     "hf_swin": ("hf_swin", SWIN, 7),
     "hf_swin-headless": ("hf_swin", replace(SWIN, num_classes=0), 6),
+    "hf_swin-pixels": ("hf_swin", PIXELS, 7),
+    "timm_convnext": ("timm_convnext", CONVNEXT, 5),
+    "timm_convnext-headless": ("timm_convnext", replace(CONVNEXT, num_classes=0), 5),
+    "timm_convnext-spark": ("timm_convnext", replace(CONVNEXT, num_classes=0, final_norm=False), 4),
 }
 
 

@@ -11,6 +11,7 @@ from maskjax.interop.layouts import (
     beit,
     classify,
     clip,
+    convnext,
     dalle,
     hf,
     hf_vit,
@@ -21,7 +22,7 @@ from maskjax.interop.layouts import (
 )
 from maskjax.interop.paths import names_of
 from maskjax.interop.rules import Layout
-from maskjax.nn.families import AnyGeometry, ResNetGeometry, SwinGeometry
+from maskjax.nn.families import AnyGeometry, ConvNeXtGeometry, ResNetGeometry, SwinGeometry
 from maskjax.nn.geometry import Geometry
 
 LAYOUTS: Mapping[str, Callable[[AnyGeometry], Layout]] = {
@@ -44,11 +45,14 @@ LAYOUTS: Mapping[str, Callable[[AnyGeometry], Layout]] = {
     "swin": swin.rules_official,
     "timm_swin": swin.rules_timm,
     "hf_swin": swin.rules_hf,
+    "convnext": convnext.rules_official,
+    "timm_convnext": convnext.rules_timm,
 }
 # Layouts of networks that are no plain ViT -> their geometries.
 FAMILY: Mapping[str, type] = {
     "resnet": ResNetGeometry,
     **dict.fromkeys(("swin", "timm_swin", "hf_swin"), SwinGeometry),
+    **dict.fromkeys(("convnext", "timm_convnext"), ConvNeXtGeometry),
 }
 
 # Layouts of what is no ViT: name -> function of the paths of our tree that gives the rules. Such
@@ -78,7 +82,11 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "swin": ("swin",),
     "timm_swin": ("timm_swin",),
     "hf_swin": ("hf_swin",),
+    "convnext": ("convnext",),
+    "timm_convnext": ("timm_convnext",),
 }
+
+SPARK = "sparse_encoder.sp_cnn."  # in front of the backbone in SparK's pretraining files
 
 # The prefix that a layout's keys have -> others under which files hold the same keys. torch's
 # DataParallel puts "module." in front of everything.
@@ -94,6 +102,8 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     "hf_videomae": ("videomae.", ""),
     "swin": ("encoder.", ""),
     "hf_swin": ("swin.", ""),
+    "resnet": ("", SPARK),
+    "convnext": ("", SPARK),
 }
 
 # Keys that hold no weights, in files of any layout: indices that are computed, counters.
@@ -108,6 +118,7 @@ BUFFERS = (
 # What files of a layout hold beside an encoder: decoders, heads, text towers, pooled outputs.
 TEXT_TOWER = ("transformer.*", "*token_embedding.*", "positional_embedding", "ln_final.*")
 CLIP_REST = ("text_projection", "logit_scale", "input_resolution", "context_length", "vocab_size")
+SPARK_REST = ("densify_*", "mask_tokens.*", "dense_decoder.*", "imn_*", "norm_black")
 CAE_REST = ("rd_pos_embed", "alignment_encoder.*", "regresser.*", "encoder_to_regresser*")
 AROUND: Mapping[str, tuple[str, ...]] = {
     "mae": ("decoder_*", "mask_token", "head.*"),
@@ -125,7 +136,9 @@ AROUND: Mapping[str, tuple[str, ...]] = {
     "pretraining": ("decoder.*", "*mask_token", "encoder_to_decoder.*", "head.*", *CAE_REST),
     "hf_beit": ("classifier.*", "*mask_token", "lm_head.*", "layernorm.*"),
     "hf_videomae": ("decoder.*", "mask_token", "encoder_to_decoder.*", "classifier.*"),
-    "resnet": ("fc.*",),
+    "resnet": ("fc.*", *SPARK_REST),
+    "convnext": ("norm.*", "head.*", *SPARK_REST),
+    "timm_convnext": ("head.*",),
     "swin": ("head.*", "decoder.*", "*mask_token"),
     "timm_swin": ("head.*",),
     "hf_swin": ("classifier.*", "decoder.*", "*mask_token"),

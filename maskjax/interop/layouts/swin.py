@@ -79,7 +79,7 @@ HF = Names(
 
 
 def rules_official(geometry: SwinGeometry) -> Layout:
-    """Official files; with a mask token the encoder in SimMIM's pretraining files."""
+    """Official files; with a mask token SimMIM's pretraining files."""
     return _rules(geometry, OFFICIAL, "encoder." if geometry.mask_token else "", "head")
 
 
@@ -101,17 +101,19 @@ def rules_timm(geometry: SwinGeometry) -> Layout:
 
 
 def rules_hf(geometry: SwinGeometry) -> Layout:
-    """`SwinModel`; with a classifier `SwinForImageClassification`."""
+    """`SwinModel`; with a head `SwinForImageClassification` or `SwinForMaskedImageModeling`."""
     if geometry.eps != 1e-5:
         raise UserError(
             f"layout hf_swin: eps={geometry.eps:g}; transformers has 1e-05 in patches and merges"
             " whatever its config says; use format swin."
         )
-    return _rules(geometry, HF, "swin." if geometry.num_classes else "", "classifier")
+    head = geometry.num_classes or geometry.pixel_head
+    return _rules(geometry, HF, "swin." if head else "", "classifier")
 
 
 def _rules(g: SwinGeometry, names: Names, prefix: str, head: str) -> Layout:
-    options = {"names": names, "prefix": prefix, "mask_token": g.mask_token, "decoder": False}
+    options = {"names": names, "prefix": prefix}
+    options |= {"mask_token": g.mask_token, "decoder": g.pixel_head}
     encoder = rules(g.sides, g.patch_size, g.channels, **options)
     return (*encoder, *(linear("head", head) if g.num_classes else ()))
 

@@ -236,7 +236,6 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     require(vit or not cfg.mto.on, "model.mto.on", cfg.mto.on, "needs model.backbone = vit")
     mto = token_optimization.token_optimization(cfg.mto, depth, schedule.total_steps)
     simmim = SimMIM(model, backbone, inputs, outputs, cell, num_visible, drops, mto)
-    geometry = {"geometry": backbone.geometry} if backbone.geometry else {}
     facts = {key: cfg[key] for key in ("mask_ratio", "mask_cell", "norm_eps", "mean", "std")}
     return Method(
         simmim.init,
@@ -244,7 +243,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         {name: getattr(simmim, name) for name in ("encode", "reconstruct", "activations")},
         groups=backbone.groups,
         layers=backbone.layers,
-        describe={**geometry, "grid": grid, "norm_pix": False, **facts},
+        describe={"geometry": backbone.geometry, "grid": grid, "norm_pix": False, **facts},
         step_flops=3 * (backbone.flops + flops.linear(outputs.num_tokens, backbone.width, dim)),
     )
 
