@@ -77,6 +77,9 @@ class Method:
         load: {"extra/teacher": "model.teacher"}: part of the state -> group of the config (entries
             of `options.TEACHER`) that names the file; `train` fills it after the sharded init:
             methods never read files.
+        weights: {name in weights files: part of the state}, where these are not just the
+            parameters: {"params": "params/encoder", "batch_stats": "extra/batch_stats/encoder"};
+            the tree of these names is what "geometry" describes a part of.
         groups: ((path regex, "frozen" | "no_decay" | "lr*0.1"), ...), first match wins.
         layers: path -> depth index, one per slice for stacked leaves, or None; for layer-wise
             learning-rate decay.
@@ -95,6 +98,7 @@ class Method:
     predict: Mapping[str, Callable[[Tree, Tree, Batch, Draws], Mapping[str, Array]]]
     after_update: Callable[[Tree, Tree, Aux, Array], Tree] = _keep_extra
     load: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     groups: tuple[tuple[str, str], ...] = ()
     layers: Callable[[str], int | tuple[int, ...] | None] = lambda path: None
     static: Callable[[int], Hashable] = lambda step: None

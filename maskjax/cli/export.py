@@ -46,11 +46,11 @@ def run(args: argparse.Namespace) -> int:
 
     from maskjax.interop import export_weights
     from maskjax.interop.native import NATIVE, export_native
-    from maskjax.train.fill import method_geometry
+    from maskjax.train.fill import exported, method_geometry
 
     saved = open_run(args)
     settings = saved.settings
-    params = jax.device_get(saved.params)
+    params = jax.device_get(exported(saved.parts.method, saved.params, saved.extra))
     if args.format == NATIVE:
         print(export_native(params, settings, out))  # the values as they are: nothing to check
         return 0

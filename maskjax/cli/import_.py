@@ -47,7 +47,7 @@ def run(args: argparse.Namespace):
     runtime.enable_compile_cache()
     parts = saved.parts_of(config)
     order = fill.Order(
-        "params",
+        fill.whole(parts.method),
         "init_from",
         args.file,
         args.format or "",
@@ -69,10 +69,11 @@ def _write_file(out: str, parts, state):
 
     from maskjax.interop import export_weights
     from maskjax.interop.native import export_native
-    from maskjax.train.fill import own_geometry
+    from maskjax.train.fill import exported, own_geometry
 
     settings = {k: v for k, v in parts.method.describe.items() if k not in ("geometry", "grid")}
-    params, geometry = jax.device_get(state.params), own_geometry(parts.method)
+    params = jax.device_get(exported(parts.method, state.params, state.extra))
+    geometry = own_geometry(parts.method)
     if geometry is None:
         print(export_native(params, settings, out))
     else:

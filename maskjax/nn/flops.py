@@ -13,6 +13,11 @@ def linear(tokens: int, inputs: int, outputs: int) -> int:
     return 2 * tokens * inputs * outputs
 
 
+def conv(positions: int, window: int, inputs: int, outputs: int) -> int:
+    """A convolution with `window` cells at `positions`; `inputs` is those of one channel group."""
+    return linear(positions, window * inputs, outputs)
+
+
 def transformer(tokens: int, size: Size) -> int:
     """All blocks of a transformer for one sequence of `tokens` tokens, cls included."""
     projections = linear(tokens, size.dim, 4 * size.dim)  # query, key, value, out

@@ -31,7 +31,7 @@ class Order:
     """One part of the state that a file fills.
 
     Attributes:
-        part: "params", "extra/teacher", ...
+        part: "params", "extra/teacher", ...; or {name in the file's tree: such a part}.
         entry: of the config, for messages.
         file: weights, or the folder of a run.
         format: of the file; "" = told by it.
@@ -42,7 +42,7 @@ class Order:
         encoder_only: heads and decoders in the file are left out.
     """
 
-    part: str
+    part: str | Mapping[str, str]
     entry: str
     file: str
     format: str
@@ -77,6 +77,19 @@ def method_geometry(method: Method) -> AnyGeometry:
     return geometry
 
 
+def exported(method: Method, params: Tree, extra: Tree) -> Tree:
+    """What weights files of this method hold: the parameters, or what `Method.weights` says."""
+    state = {"params": params, "extra": extra}
+    if not method.weights:
+        return params
+    return {name: _inside(state, part) for name, part in method.weights.items()}
+
+
+def whole(method: Method) -> str | Mapping[str, str]:
+    """`Order.part` of such files."""
+    return method.weights or "params"
+
+
 def orders(method: Method, config: ConfigDict) -> list[Order]:
     """What the config and the method want to be filled, in this order.
 
@@ -86,7 +99,7 @@ def orders(method: Method, config: ConfigDict) -> list[Order]:
     found = []
     if config.init_from:
         allowed = tuple(config.init_missing), tuple(config.init_unused)
-        order = ("params", "init_from", config.init_from, "", own_geometry(method))
+        order = (whole(method), "init_from", config.init_from, "", own_geometry(method))
         found.append(Order(*order, *allowed))
     for part, path in method.load.items():
         group: Any = config
@@ -124,7 +137,10 @@ def put(state: TrainState, parts: Iterable[Order]) -> TrainState:
         UserError: if a file does not fit.
     """
     for order in parts:
-        state = _put(state, order.part, _read(order, _part(state, order.part)))
+        if isinstance(order.part, Mapping) and _is_run(order.file):
+            state = _restore_all(order, state)
+        else:
+            state = placed(state, order.part, _read(order, _part(state, order.part)))
     return state
 
 
@@ -177,27 +193,44 @@ def _is_run(file: str) -> bool:
     return (pathlib.Path(file) / "checkpoints").is_dir()
 
 
-def _restore(order: Order, old: Tree) -> Tree:
-    """The same parameters of a run's latest checkpoint, sharded as `old`."""
+def _restore(order: Order, old: Tree, extra: Tree | None = None) -> Tree:
+    """The same parameters of a run's latest checkpoint, sharded as `old`; and `extra` if given."""
     place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # noqa: E731
+    wanted, beside = jax.tree.map(place, old), jax.tree.map(place, extra)
     with Checkpoints(pathlib.Path(order.file) / "checkpoints", read_only=True) as checkpoints:
         try:
-            params, _, _ = checkpoints.restore_params(None, jax.tree.map(place, old))
+            params, found, _ = checkpoints.restore_params(None, wanted, extra=beside)
         except UserError as error:
             raise UserError(f"config.{order.entry}: {error}") from error
         log.info("config.%s = %s, step %s", order.entry, order.file, checkpoints.latest_step())
-    return params
+    return params if extra is None else (params, found)
 
 
-def _part(state: TrainState, part: str) -> Tree:
+def _restore_all(order: Order, state: TrainState) -> TrainState:
+    """Parameters and `extra` of a run of the same method."""
+    params, extra = _restore(order, state.params, state.extra)
+    return dataclasses.replace(state, params=params, extra=extra)
+
+
+def _part(state: TrainState, part: str | Mapping[str, str]) -> Tree:
+    if isinstance(part, Mapping):
+        return {name: _part(state, one) for name, one in part.items()}
     name, *keys = part.split("/")
-    tree = getattr(state, name)
-    for key in keys:
+    return _inside(getattr(state, name), "/".join(keys))
+
+
+def _inside(tree: Tree, path: str) -> Tree:
+    for key in filter(None, path.split("/")):
         tree = tree[key]
     return tree
 
 
-def _put(state: TrainState, part: str, new: Tree) -> TrainState:
+def placed(state: TrainState, part: str | Mapping[str, str], new: Tree) -> TrainState:
+    """The state with `new` in a part of it, or in several (see `Order`)."""
+    if isinstance(part, Mapping):
+        for name, one in part.items():
+            state = placed(state, one, new[name])
+        return state
     name, *keys = part.split("/")
     return dataclasses.replace(state, **{name: _with(getattr(state, name), keys, new)})
 

@@ -68,16 +68,21 @@ def scale_by_lars(
 
 
 def scale_by_slice_trust_ratio(
-    trust_coefficient: float, stacked: str = STACKED
+    trust_coefficient: float,
+    stacked: str = STACKED,
+    adapted: Callable[[PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformation:
     """`g *= trust * |p| / |g|`, L2 norms over each tensor or over each slice of a stacked leaf.
 
+    `adapted`: params -> tree of bool, which ones; default those of `scale_by_lars`.
     `optax.scale_by_trust_ratio` takes one norm over the whole leaf, which would tie the blocks of a
     stack together.
     """
 
-    def scale(name: str, g: jax.Array, p: jax.Array) -> jax.Array:
-        if not _is_adapted(name, p, stacked):
+    usual = lambda tree: map_with_name(lambda n, leaf: _is_adapted(n, leaf, stacked), tree)  # noqa: E731
+
+    def scale(name: str, g: jax.Array, p: jax.Array, wanted: bool) -> jax.Array:
+        if not wanted:
             return g
         axes = tuple(range(_leading(name, stacked), p.ndim))
         p_norm = jnp.sqrt(jnp.sum(p**2, axes, keepdims=True))
@@ -90,7 +95,7 @@ def scale_by_slice_trust_ratio(
     def update(updates: PyTree, state: optax.EmptyState, params: PyTree | None = None):
         if params is None:
             raise ValueError("scale_by_slice_trust_ratio: update() needs params")
-        return map_with_name(scale, updates, params), state
+        return map_with_name(scale, updates, params, (adapted or usual)(params)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

@@ -18,6 +18,7 @@ import optax
 from maskjax.errors import UserError
 from maskjax.train.ema import with_ema
 from maskjax.train.groups import NO_DECAY, Layers, ParamRules, compile_regex, parse_groups
+from maskjax.train.lamb import scale_by_lamb
 from maskjax.train.lars import scale_by_lars
 from maskjax.train.schedules import (
     Schedule,
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 PyTree = Any
 
 DEFAULTS: dict[str, Any] = {
-    "name": "adamw",  # adamw | lars | sgd
+    "name": "adamw",  # adamw | lars | lamb | sgd
     "base_lr": 0.0,  # times global batch / lr_batch; give this one or lr
     "lr": 0.0,  # used as it is
     "lr_batch": 256,
@@ -46,13 +47,16 @@ DEFAULTS: dict[str, Any] = {
     "drop_factor": 0.1,
     "warmup_steps": 0,  # one of these two
     "warmup_epochs": 0.0,
-    "b1": 0.9,  # adamw
+    "b1": 0.9,  # adamw, lamb
     "b2": 0.999,
     "eps": 1e-8,
     "momentum": 0.9,  # lars, sgd
     "nesterov": False,  # sgd
     "trust_coefficient": 1e-3,  # lars
+    "always_adapt": False,  # lamb: the trust ratio is also for what is not decayed
+    "bias_correction": True,  # lamb
     "weight_decay": 0.0,
+    "weight_decay_end": -1.0,  # a cosine from weight_decay to this; below 0 = constant
     "no_decay": NO_DECAY,  # regex of paths without weight decay; "" = decay everything
     "groups": (),  # ((regex, "frozen" | "no_decay" | "lr*0.1"), ...), asked before the method's own
     "clip_norm": 0.0,  # 0 = off
@@ -67,6 +71,7 @@ _RANGES = {
     **dict.fromkeys(("warmup_lr", "warmup_steps", "warmup_epochs"), (0, math.inf, False)),
     **dict.fromkeys(("eps", "trust_coefficient", "drop_factor"), (1e-30, math.inf, False)),
     "lr_batch": (1, math.inf, False),
+    "weight_decay_end": (-1, math.inf, False),
     **dict.fromkeys(("b1", "b2", "momentum", "ema"), (0, 1, False)),
     "layer_decay": (0, 1, True),
 }
@@ -109,7 +114,7 @@ def build_optimizer(
     schedule = build_schedule(
         cfg, total_steps=total_steps, steps_per_epoch=steps_per_epoch, global_batch=global_batch
     )
-    stages = [_core(cfg, rules)]
+    stages = [_core(cfg, rules, total_steps)]
     if any(g.action == "frozen" for g in rules.groups):
         # Inside this border frozen leaves do not exist: no moments, and no share in the global
         # norm.
@@ -181,16 +186,25 @@ def param_rules(
     return ParamRules(groups, cfg.no_decay, cfg.layer_decay, layers, scope)
 
 
-def _core(cfg: SimpleNamespace, rules: ParamRules) -> optax.GradientTransformation:
+def _core(
+    cfg: SimpleNamespace, rules: ParamRules, total_steps: int
+) -> optax.GradientTransformation:
     """Clipping, moments and weight decay: gradient -> direction, before any learning rate."""
     clip = [optax.clip_by_global_norm(cfg.clip_norm)] if cfg.clip_norm else []
-    decay = optax.add_decayed_weights(cfg.weight_decay, mask=rules.decay_mask)
+    amount = cfg.weight_decay
+    if cfg.weight_decay_end >= 0:  # SparK's: over all steps, whatever the warm-up
+        amount = warmup_cosine(amount, total=max(total_steps - 1, 1), floor=cfg.weight_decay_end)
+    decay = optax.add_decayed_weights(amount, mask=rules.decay_mask)
     if cfg.name == "adamw":
         return optax.chain(*clip, optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps), decay)
     if cfg.name == "sgd":  # as torch.optim.SGD: coupled decay, then the momentum buffer
         return optax.chain(*clip, decay, optax.trace(cfg.momentum, nesterov=cfg.nesterov))
+    if cfg.name == "lamb":
+        options = {"always_adapt": cfg.always_adapt, "bias_correction": cfg.bias_correction}
+        options |= {"weight_decay": amount, "decay_mask": rules.decay_mask}
+        return optax.chain(*clip, scale_by_lamb(cfg.b1, cfg.b2, cfg.eps, **options))
     trust = scale_by_lars(
-        weight_decay=cfg.weight_decay,
+        weight_decay=amount,
         momentum=cfg.momentum,
         trust_coefficient=cfg.trust_coefficient,
         decay_mask=rules.decay_mask,
@@ -232,11 +246,15 @@ def _validated(optim_cfg: Any) -> SimpleNamespace:
     cfg = SimpleNamespace(
         **{key: getattr(optim_cfg, key, value) for key, value in DEFAULTS.items()}
     )
-    for key, choices in (("name", ("adamw", "lars", "sgd")), ("schedule", _SCHEDULES)):
+    for key, choices in (("name", ("adamw", "lars", "lamb", "sgd")), ("schedule", _SCHEDULES)):
         if getattr(cfg, key) not in choices:
             raise UserError(
                 f"config.optim.{key}: unknown {getattr(cfg, key)!r}; choose {' | '.join(choices)}"
             )
+    for key in ("always_adapt", "bias_correction"):
+        if not isinstance(getattr(cfg, key), bool):
+            value = getattr(cfg, key)
+            raise UserError(f"config.optim.{key}: needs True or False, got {value!r}")
     if not isinstance(cfg.no_decay, str):
         raise UserError(f'config.optim.no_decay: needs a regex or "", got {cfg.no_decay!r}')
     for key, (low, high, closed) in _RANGES.items():

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Hashable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
@@ -24,6 +23,7 @@ from maskjax.method import Aux, Batch, Mean, Method, Phase, Schedule, Terms, Tre
 from maskjax.nn import initializers
 from maskjax.nn.attention_pool import AttentionPool
 from maskjax.nn.patch_resnet import PatchResNet
+from maskjax.pretext import running_statistics
 from maskjax.targets.patch_pixels import PatchPixels
 
 DEFAULTS = {
@@ -141,16 +141,12 @@ class Selfie:
         truth = jnp.broadcast_to(jnp.arange(self.num_targets), logits.shape[:2])
         values = cross_entropy(logits, truth)
         right = (jnp.argmax(logits, -1) == truth).sum()
-        running = jax.tree.leaves(state["batch_stats"])
-        aux = {f"batch_stats/{i}": Mean(leaf, 1.0) for i, leaf in enumerate(running)}
-        aux["choice_accuracy"] = Mean(right, truth.size)
+        aux = {"choice_accuracy": Mean(right, truth.size), **running_statistics.as_means(state)}
         return {"choice": Term(values.sum(), values.size)}, aux
 
     def after_update(self, params: Tree, extra: Tree, aux: Aux, step: Array) -> Tree:
         """Takes over the running statistics."""
-        structure = jax.tree.structure(extra["batch_stats"])
-        leaves = [aux[f"batch_stats/{i}"].sum for i in range(structure.num_leaves)]
-        return {"batch_stats": jax.tree.unflatten(structure, leaves)}
+        return running_statistics.taken_over(extra, aux)
 
     def sample(self, draws: Draws) -> TokenSplit:
         """Which patches are context: those of the smallest scores; targets by falling score."""
