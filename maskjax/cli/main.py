@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": "write features of any image set to a file",
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
     "import": "take such weights in, as a run or as a file to start from",
+    "plan": "what a config takes on a TPU slice or on GPU nodes, without having them",
     "data": "look at training data: contents, pictures, broken files, reading speed",
     "data-prepare": "write an image set again, reduced and in shards",
     "data-stats": "channel mean and standard deviation of an image set",

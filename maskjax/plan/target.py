@@ -4,9 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,23 +12,9 @@ import jax
 from jax.experimental import topologies
 
 from maskjax.errors import UserError
+from maskjax.plan.hardware import GIB, GPU_NAME, hardware, valid_names
 
-GIB = 2**30
-
-# Usable memory of a JAX device in bytes, as the TPU compiler itself states it when a program does
-# not fit (libtpu 0.0.52). A v2 or v3 chip is two devices, any later one is one.
-_TPU_MEMORY = {
-    "TPU v2": 7.48,
-    "TPU v3": 15.48,
-    "TPU v4": 30.75,
-    "TPU v5 lite": 15.75,
-    "TPU v5": 95.73,
-    "TPU v6 lite": 31.24,
-    "TPU7x": 94.74,
-}
-# What jax calls the slice: v5e is the chip of v5litepod-N accelerators.
-_TPU_NAME = re.compile(r"(v2|v3|v4|v5e|v5p|v6e|tpu7x):\d+x\d+(x\d+)?")
-_GPU_NAME = re.compile(r"(h100):(\d+)x(\d+)")
+__all__ = ["GIB", "Target", "missing", "num_devices", "target"]
 
 # NVIDIA H100 SXM5 80 GB as XLA describes it.
 _H100 = """
@@ -94,19 +78,14 @@ def target(name: str) -> Target:
     Raises:
         UserError: for a name that describes nothing, or if the package is missing.
     """
-    if _TPU_NAME.fullmatch(name):
-        return _tpu(name)
-    if found := _GPU_NAME.fullmatch(name):
-        return _gpu(name, found[1], int(found[2]), int(found[3]))
-    raise UserError(
-        f"--topology={name}: is neither a TPU slice such as v5e:16x16 or v4:4x4x4 (generations v2,"
-        " v3, v4, v5e, v5p, v6e, tpu7x) nor GPU nodes such as h100:4x8 (nodes x GPUs in each)"
-    )
+    known = hardware(name)
+    _require(name)
+    return (_tpu if known.platform == "tpu" else _gpu)(name, known.memory)
 
 
 def missing(name: str) -> str:
     """What has to be installed to compile for a target; "" if nothing is missing."""
-    if _GPU_NAME.fullmatch(name):
+    if GPU_NAME.fullmatch(name):
         return "" if _installed("jax_plugins.xla_cuda12") else "maskjax[aot-gpu]"
     return "" if _installed("libtpu") else "maskjax[aot]"
 
@@ -126,28 +105,23 @@ def _require(name: str):
         )
 
 
-def _tpu(name: str) -> Target:
-    _require(name)
+def _tpu(name: str, memory: int) -> Target:
     # A v4 chip is one device only in its "megacore" form, which is what jobs get.
     chip = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
     with _environment(_WITHOUT_TPU):
         try:
             described = topologies.get_topology_desc(name, platform="tpu", **chip)
         except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
-            raise UserError(f"--topology={name}: {_first_line(error)}") from error
-    devices = tuple(described.devices)
-    return Target(name, devices, int(_TPU_MEMORY[devices[0].device_kind] * GIB), {})
+            message = f"--topology={name}: {_first_line(error)}\n{valid_names()}"
+            raise UserError(message) from error
+    return Target(name, tuple(described.devices), memory, {})
 
 
-def _gpu(name: str, kind: str, nodes: int, gpus: int) -> Target:
-    _require(name)
-    if min(nodes, gpus) < 1:
-        raise UserError(f"--topology={name}: needs at least 1x1")
-    description = _GPUS[kind]
+def _gpu(name: str, memory: int) -> Target:
+    kind, _, size = name.partition(":")
     described = topologies.get_topology_desc(
-        platform="cuda", target_config=description, topology=f"1x{nodes}x{gpus}"
+        platform="cuda", target_config=_GPUS[kind], topology=f"1x{size}"
     )
-    memory = int(re.search(r"device_memory_size: (\d+)", description)[1])
     return Target(name, tuple(described.devices), memory, _GPU_OPTIONS)
 
 
@@ -169,5 +143,4 @@ def _first_line(error: Exception) -> str:
 
 def num_devices(name: str) -> int:
     """Devices of a target by its name alone, without its compiler."""
-    sizes = [int(size) for size in name.partition(":")[2].split("x")]
-    return math.prod(sizes) * (2 if name.startswith(("v2:", "v3:", "tpu7x:")) else 1)
+    return hardware(name).num_devices

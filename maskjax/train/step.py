@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from maskjax import losses
 from maskjax.errors import UserError
@@ -33,7 +33,7 @@ StepFn = Callable[..., tuple[TrainState, Metrics]]
 class Shardings(NamedTuple):
     """Where a step finds and leaves its arrays."""
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     state: Tree
     batch: Tree
 
@@ -104,7 +104,7 @@ def make_train_step(
 class _MeshBound:
     """Calls and lowers a jitted step with its mesh in force; callers need not know of it."""
 
-    def __init__(self, jitted, mesh: Mesh | None):
+    def __init__(self, jitted, mesh: Mesh | AbstractMesh | None):
         self._jitted, self._mesh = jitted, mesh
         functools.update_wrapper(self, jitted)
 
@@ -115,10 +115,16 @@ class _MeshBound:
         """`jax.jit(...).lower` of the step, for reading what the compiler makes of it."""
         return self._run(self._jitted.lower, state, batch, static)
 
+    def trace(self, state: TrainState, batch: Batch, static: Hashable = None):
+        """`jax.jit(...).trace` of the step: its jaxpr, and lowering for another platform."""
+        return self._run(self._jitted.trace, state, batch, static)
+
     def _run(self, fn, *args):
         if self._mesh is None:
             return fn(*args)
-        with jax.set_mesh(self._mesh):
+        abstract = isinstance(self._mesh, AbstractMesh)  # of devices that this process has not
+        force = jax.sharding.use_abstract_mesh if abstract else jax.set_mesh
+        with force(self._mesh):
             return fn(*args)
 
 

@@ -1,0 +1,127 @@
+"""The table of model x slice x mesh in docs/scale.md: every cell compiled for its slice.
+
+    pip install -e '.[aot]'
+    python benchmarks/plan_cells.py --out=cells.jsonl          # minutes a cell; can be interrupted
+    python benchmarks/plan_cells.py --out=cells.jsonl --show   # the table of what is there
+
+Each cell is MAE at the recipe's own batch, compiled in a process of its own, and one line of the
+file. A cell that has not been compiled says "not run"; what a compiler's text does not tell says
+"unknown".
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: it would look for a TPU
+
+MODELS = {"B": "mim/mae:b16", "L": "mim/mae:l16", "H": "mim/mae:h14"}
+TOPOLOGIES = ("v5e:16x16", "v4:4x4x4", "v5p:4x4x4", "v6e:16x16")
+# Axes of config.mesh; data takes the rest.
+MESHES = {"DP": {}, "FSDP 16": {"fsdp": 16}, "tensor 4": {"tensor": 4}}
+IMAGES = 1_281_167
+Cell = tuple[str, str, str]
+
+
+def cells() -> list[Cell]:
+    """All of them, the most asked for first."""
+    return list(itertools.product(TOPOLOGIES, reversed(MODELS), ("FSDP 16", "DP", "tensor 4")))
+
+
+def plan_cell(cell: Cell) -> dict[str, Any]:
+    """The plan of a cell as JSON values."""
+    from maskjax.config import load_config
+    from maskjax.plan.hardware import hardware
+    from maskjax.plan.report import make_plan
+
+    topology, model, mesh = cell
+    config, _ = load_config(MODELS[model])
+    config.mesh.update(MESHES[mesh])
+    plan = make_plan(
+        config, hardware(topology), num_examples=IMAGES, compiler=True, count_flops=False
+    )
+    return plan.to_json()
+
+
+def read(path: Path) -> dict[Cell, dict[str, Any]]:
+    """{cell: its plan} of the lines of a file."""
+    if not path.is_file():
+        return {}
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {tuple(line["cell"]): line["plan"] for line in lines}
+
+
+def run(path: Path):
+    """Plans what the file lacks, one process a cell."""
+    for cell in cells():
+        if cell in read(path):
+            continue
+        command = [sys.executable, __file__, f"--out={path}", "--cell", *cell]
+        done = subprocess.run(command, capture_output=True, text=True)
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        print(*cell, "done" if done.returncode == 0 else f"failed: {last}", flush=True)
+
+
+def table(found: dict[Cell, dict[str, Any]]) -> str:
+    """Markdown: a row per cell, and the versions."""
+    from maskjax.plan.table import gib, yes_no
+
+    head = ("model", "slice", "mesh", "batch per device", "state", "activations", "peak", "fits")
+    head += ("all-gather", "reduce-scatter", "all-reduce", "other", "images/s at 40 % MFU")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for topology, model, mesh in itertools.product(TOPOLOGIES, MODELS, MESHES):
+        plan = found.get((topology, model, mesh))
+        row = [model, topology, mesh]
+        if plan is None:
+            row += ["not run"] * (len(head) - len(row))
+        else:
+            state = sum(plan[f"{part}_bytes"] for part in ("parameter", "optimizer", "extra"))
+            row.append(str(plan["batch"] * plan["mesh"]["tensor"] // plan["num_devices"]))
+            row += [gib(size) for size in (state, plan["activation_bytes"], plan["peak_bytes"])]
+            row += [yes_no(plan["fits"]), *_moved(plan["collectives"])]
+            row.append(f"{plan['images_per_second']:,.0f}")
+        lines.append(f"| {' | '.join(row)} |")
+    versions = {tuple(plan["versions"].items()) for plan in found.values()}
+    named = ["; ".join(f"{name} {version}" for name, version in one) for one in sorted(versions)]
+    return "\n".join([*lines, "", f"Versions: {' / '.join(named)}."])
+
+
+def _moved(collectives: list | None) -> list[str]:
+    """GiB by kind."""
+    from maskjax.plan.table import UNKNOWN, gib
+
+    kinds = ("all-gather", "reduce-scatter", "all-reduce")
+    if collectives is None:
+        return [UNKNOWN] * (len(kinds) + 1)
+    sums = [sum(size for kind, _, _, size in collectives if kind == name) for name in kinds]
+    return [gib(size) for size in (*sums, sum(row[3] for row in collectives) - sum(sums))]
+
+
+def main():
+    """Runs, or shows what there is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--show", action="store_true", help="only print the table")
+    parser.add_argument("--cell", nargs=3, metavar=("SLICE", "MODEL", "MESH"), help="only this one")
+    args = parser.parse_args()
+    if args.cell:
+        line = {"cell": args.cell, "plan": plan_cell(tuple(args.cell))}
+        with args.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return
+    if not args.show:
+        run(args.out)
+    print(table(read(args.out)))
+
+
+if __name__ == "__main__":
+    main()
