@@ -20,10 +20,10 @@ from maskjax.observe.bad_examples import BadExamples
 from maskjax.observe.files import write_atomic
 from maskjax.observe.progress import Progress
 from maskjax.observe.writers import open_writers
-from maskjax.train import runtime, sharding
+from maskjax.train import processes, runtime, sharding
 from maskjax.train.checkpoint import Checkpoints
 from maskjax.train.feed import DeviceBatches
-from maskjax.train.interrupt import StopRequest
+from maskjax.train.interrupt import AgreedStop, StopRequest
 from maskjax.train.loop import Every, Hooks, run_loop
 from maskjax.train.state import TrainState
 
@@ -66,7 +66,9 @@ class Session(contextlib.ExitStack):
         self.learning_rate = jax.jit(parts.learning_rate)
         self.total_steps = parts.schedule.total_steps
         self.scores: tuple[int, dict[str, float]] = (0, {})  # of the last evaluation, and its step
-        with contextlib.ExitStack() as opened:  # closed again if anything here fails
+        # Closed again if anything here fails; but of several processes, one that fails must not
+        # wait for the others in closing.
+        with contextlib.ExitStack() as opened, processes.together():
             self.checkpoints = opened.enter_context(self._open_checkpoints())
             self.state, self.position, self.skipped = self._restore_or_start()
             self.start_step = int(jax.device_get(self.state.step))
@@ -78,11 +80,17 @@ class Session(contextlib.ExitStack):
     def train(self) -> int:
         """Runs the loop to the end or to a signal; returns the exit code."""
         if self.start_step >= self.total_steps:
-            print(f"{self.workdir}: already trained to step {self.start_step}, nothing to do")
+            step = self.start_step
+            processes.say(f"{self.workdir}: already trained to step {step}, nothing to do")
             return 0
         rows = sharding.batch_sharding(self.parts.mesh)
         self.device_batches = DeviceBatches(self.batches, rows)
-        with StopRequest() as stop, self._progress() as self.progress, self._listing_bad():
+        with (
+            self._stop() as stop,
+            self._progress() as self.progress,
+            self._listing_bad(),
+            processes.together(),
+        ):
             self.state = run_loop(
                 self.state,
                 self.parts.step(),
@@ -91,9 +99,15 @@ class Session(contextlib.ExitStack):
                 total_steps=self.total_steps,
                 static=self.parts.method.static,
             )
-        self.checkpoints.wait()
-        self._say_goodbye(stop)
+        with processes.together():
+            self.checkpoints.wait()
+            self._say_goodbye(stop.exit_code)
         return stop.exit_code
+
+    def _stop(self) -> StopRequest | AgreedStop:
+        if jax.process_count() == 1:
+            return StopRequest()
+        return AgreedStop(self.checkpoints.reached_preemption, self.start_step)
 
     def _open_checkpoints(self) -> Checkpoints:
         options = self.config.checkpoint
@@ -109,7 +123,8 @@ class Session(contextlib.ExitStack):
         if self.checkpoints.latest_step() is None:
             return self.parts.start(), 0, 0
         state, position, meta = self.checkpoints.restore(self.parts.abstract_state)
-        print(f"{self.workdir}: resuming at step {int(state.step)} (example {position:,})")
+        step = int(jax.device_get(state.step))
+        processes.say(f"{self.workdir}: resuming at step {step} (example {position:,})")
         return state, position, meta.get("skipped", 0)
 
     def _open_data(self, source: Source) -> TrainIterator:
@@ -166,7 +181,7 @@ class Session(contextlib.ExitStack):
             enabled=jax.process_index() == 0,
         )
 
-    def _hooks(self, stop: StopRequest) -> Hooks:
+    def _hooks(self, stop: StopRequest | AgreedStop) -> Hooks:
         config = self.config
         return Hooks(
             log=Every(self._log, config.train.log_every),
@@ -180,7 +195,7 @@ class Session(contextlib.ExitStack):
         values = {**metrics, "lr": float(self.learning_rate(done - 1))}
         if done == self.start_step + 1:
             seconds = time.monotonic() - self.began
-            print(f"first step done after {seconds:.1f} s: imports, data, compilation", flush=True)
+            processes.say(f"first step done after {seconds:.1f} s: imports, data, compilation")
         values |= self._data_metrics(done)
         if speed is not None:
             values["images_per_second"] = speed
@@ -229,6 +244,7 @@ class Session(contextlib.ExitStack):
         peak = max(float(self.learning_rate(step)) for step in self._probe_steps())
         facts = {
             "device": runtime.device_report(self.parts.mesh),
+            "processes": processes.names(),
             "parameters": params,
             "step_flops_per_image": self.parts.method.step_flops,
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -238,12 +254,11 @@ class Session(contextlib.ExitStack):
             overview = self.parts.parameter_table()
             write_atomic(self.workdir / "parameters.txt", overview)
         epochs = length.total_steps / length.steps_per_epoch
-        print(
+        processes.say(
             f"{config.method}: {params:,} parameters, {length.total_steps:,} steps of"
             f" {config.data.global_batch} images ({epochs:.1f} epochs), peak lr {peak:.3g},"
             f" {self.parts.method.step_flops / 1e9:.3g} GFLOP per image and step\n"
-            f"{facts['device']}\n{self._input()}",
-            flush=True,
+            f"{self._input()}"
         )
 
     def _input(self) -> str:
@@ -263,16 +278,16 @@ class Session(contextlib.ExitStack):
     def _probe_steps(self) -> list[int]:
         return [round(self.total_steps * share / 100) for share in range(101)]
 
-    def _say_goodbye(self, stop: StopRequest):
+    def _say_goodbye(self, exit_code: int):
         step = self.checkpoints.latest_step()
         skipped = self._num_skipped(step)
         if skipped:
-            print(
+            processes.say(
                 f"{skipped:,} times an example could not be used and another one took its place:"
                 f" {self.bad_examples.path}"
             )
-        if stop():
-            print(f"stopped: saved step {step}; the same command goes on from there")
+        if exit_code:
+            processes.say(f"stopped: saved step {step}; the same command goes on from there")
         else:
-            print(f"done: step {step} in {self.workdir}/checkpoints")
-            print(f"next: maskjax evaluate --workdir={self.workdir}")
+            processes.say(f"done: step {step} in {self.workdir}/checkpoints")
+            processes.say(f"next: maskjax evaluate --workdir={self.workdir}")

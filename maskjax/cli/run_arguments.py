@@ -24,6 +24,36 @@ def add_run_arguments(parser: argparse.ArgumentParser):
     )
 
 
+def add_process_arguments(parser: argparse.ArgumentParser):
+    """--coordinator-address, --num-processes, --process-id and the time-outs of a start."""
+    group = parser.add_argument_group(
+        "several processes",
+        "Found out by themselves on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes; else from\n"
+        "these, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. See launch/.",
+    )
+    group.add_argument("--coordinator-address", metavar="HOST:PORT", help="of process 0")
+    group.add_argument("--num-processes", type=int, metavar="N", help="1 = this one alone")
+    group.add_argument("--process-id", type=int, metavar="I", help="0 .. N - 1")
+    group.add_argument(
+        "--start-timeout", type=float, default=300, metavar="S", help="to wait for all; 300"
+    )
+    group.add_argument(
+        "--heartbeat-timeout",
+        type=float,
+        default=100,
+        metavar="S",
+        help="of silence, after which a process is dead and the others end; 100",
+    )
+
+
+def start_processes(args: argparse.Namespace):
+    """Joins the other processes of the run, if there are any."""
+    from maskjax.train import processes
+
+    place = processes.find(args.coordinator_address, args.num_processes, args.process_id)
+    processes.start(place, args.start_timeout, args.heartbeat_timeout)
+
+
 def open_run(args: argparse.Namespace):
     """The `SavedRun` that the arguments name."""
     from maskjax import saved

@@ -4,7 +4,9 @@
   maskjax train --config=mim/mae:l16 --config.data.path=folder:/data/imagenet --workdir=runs/l16
 
 Any entry of the config can be overridden as --config.key=value. A workdir with checkpoints of the
-same config is resumed: same data order, same masks. Ctrl-C or SIGTERM saves before leaving.
+same config is resumed: same data order, same masks. Ctrl-C or SIGTERM, of several processes to any
+of them, saves before leaving.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM, 75 start all processes again.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from maskjax.cli.run_arguments import add_process_arguments, start_processes
 from maskjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,17 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="experiment, variant")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder of the run")
     parser.set_defaults(overrides=[])
+    add_process_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Loads the config and trains; the exit code is 128 + the signal that stopped the run."""
     began = time.monotonic()
     from maskjax.config import load_config
+    from maskjax.train import processes
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config, overrides = load_config(args.config, args.overrides)
+    start_processes(args)
+    if not processes.first():
+        logging.getLogger().setLevel(logging.WARNING)
     return train(config, args.workdir, overrides, began)
 
 
@@ -76,7 +84,7 @@ def train(
     from maskjax.config import FREE_KEYS
     from maskjax.observe import run_files
     from maskjax.session import Session, saved_steps
-    from maskjax.train import runtime
+    from maskjax.train import processes, runtime, sharding
 
     if not workdir:
         raise UserError("--workdir= is empty; name the folder of the run")
@@ -91,15 +99,17 @@ def train(
     build.check_settings(config)
     runtime.enable_compile_cache()
     runtime.keep_freed_memory()
+    processes.say(runtime.device_report(sharding.make_mesh(dict(config.mesh))))
     source = data_parts.data_source(config, "train")
     data_parts.check_example(config, source)
     parts = build.experiment(config, len(source) * config.data.views)
     parts.check_step()
     if not resumed:
         parts.check_init()
-    try:
-        run_files.write_config(workdir, resolved, overrides or {})
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
+    if processes.first():
+        try:
+            run_files.write_config(workdir, resolved, overrides or {})
+        except OSError as error:
+            raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
     with Session(parts, source, pathlib.Path(workdir), began) as session:
         return session.train()

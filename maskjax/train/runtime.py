@@ -8,6 +8,8 @@ import sys
 import jax
 from jax.sharding import Mesh
 
+from maskjax.train import processes
+
 
 def enable_compile_cache(directory: str | None = None) -> str:
     """Keeps compiled programs on disk, so that a second start of a run compiles nothing.
@@ -55,10 +57,11 @@ def keep_freed_memory() -> bool:
 
 
 def device_report(mesh: Mesh) -> str:
-    """One line: processes, devices, their kind and the mesh."""
+    """One line: processes expected and present, devices, their kind and the mesh."""
     kinds = sorted({device.device_kind for device in mesh.devices.flat})
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    expected = len(processes.names())
     return (
-        f"process {jax.process_index() + 1} of {jax.process_count()},"
+        f"processes: {expected} expected, {jax.process_count()} present;"
         f" {mesh.devices.size} device(s) ({', '.join(kinds)}), mesh {axes}"
     )

@@ -43,14 +43,21 @@ RULES: Rules = (
 def make_mesh(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh (replica, data, fsdp, tensor) over the devices; one size may be -1 = the rest.
 
+    Several TPU slices are connected by the slow data-centre network: `replica`, or else `data`,
+    goes over them, and every other axis stays inside a slice.
+
     Raises:
-        UserError: if the sizes do not multiply to the number of devices, or an axis is unknown.
+        UserError: if the sizes do not multiply to the number of devices, an axis is unknown, or
+            neither `replica` nor `data` is a multiple of the number of slices.
     """
     devices = list(jax.devices() if devices is None else devices)
     shape = mesh_shape(sizes, len(devices))
     types = (AxisType.Auto,) * len(MESH_AXES)
     if len(devices) == 1:
         return Mesh(np.asarray(devices).reshape(shape), MESH_AXES, axis_types=types)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1 and devices[0].platform == "tpu":
+        return Mesh(_over_slices(shape, devices, slices), MESH_AXES, axis_types=types)
     # Split: else fsdp=32 is refused on v4:4x4x4, whose sides make 4, 16 and 64 only.
     grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return Mesh(grid, MESH_AXES, axis_types=types)
@@ -86,6 +93,21 @@ def mesh_shape(sizes: dict[str, int], num_devices: int) -> tuple[int, ...]:
             f"config.mesh: {asked} does not make {num_devices} devices; set one axis to -1"
         )
     return tuple(shape)
+
+
+def _over_slices(shape: Sequence[int], devices: Sequence[jax.Device], slices: int) -> np.ndarray:
+    """Devices [replica, data, fsdp, tensor], where only the first axis that can crosses slices."""
+    crossing = next((axis for axis in (0, 1) if shape[axis] % slices == 0), None)
+    if crossing is None:
+        raise UserError(
+            f"config.mesh: the devices are {slices} slices, so replica ({shape[0]}) or data"
+            f" ({shape[1]}) must be a multiple of {slices}, such as --config.mesh.replica={slices}"
+        )
+    outer = [slices if axis == crossing else 1 for axis in range(len(shape))]
+    inner = [size // over for size, over in zip(shape, outer, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(
+        inner, outer, devices, allow_split_physical_axes=True
+    )
 
 
 def batch_shards(mesh: Mesh | AbstractMesh) -> int:

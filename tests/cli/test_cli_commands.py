@@ -53,9 +53,10 @@ def test_lines_of_training(tmp_path, capsys):
     assert runs.train(tmp_path, "train.log_every=10") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0].startswith("mim.mae: 29,588 parameters, 24 steps of 64 images (1.1 epochs)")
-    assert lines[1] == (
-        "process 1 of 1, 8 device(s) (cpu), mesh replica 1 x data 8 x fsdp 1 x tensor 1"
+    assert lines[1].startswith("mim.mae: 29,588 parameters, 24 steps of 64 images (1.1 epochs)")
+    assert lines[0] == (
+        "processes: 1 expected, 1 present; 8 device(s) (cpu),"
+        " mesh replica 1 x data 8 x fsdp 1 x tensor 1"
     )
     steps = [line for line in lines if line.startswith("step ")]
     assert [line.split()[1] for line in steps] == ["1/24", "10/24", "20/24", "24/24"]

@@ -60,5 +60,6 @@ def test_freed_memory_is_used_again():
 def test_device_report():
     report = device_report(make_mesh({"data": -1, "fsdp": 2}))
     assert report == (
-        "process 1 of 1, 8 device(s) (cpu), mesh replica 1 x data 4 x fsdp 2 x tensor 1"
+        "processes: 1 expected, 1 present; 8 device(s) (cpu),"
+        " mesh replica 1 x data 4 x fsdp 2 x tensor 1"
     )
