@@ -14,6 +14,7 @@ from maskjax import build, data_parts
 from maskjax.errors import UserError
 from maskjax.evaluate.evaluator import Inputs, Result
 from maskjax.evaluate.evaluators import make_evaluators
+from maskjax.evaluate.patch_maps import KINDS
 from maskjax.evaluate.scores import RANDOM_INIT, Score
 from maskjax.masking import Draws
 from maskjax.observe.pictures import reconstruction_sheet
@@ -82,12 +83,13 @@ def _results(
     parts: build.Experiment, names: Sequence[str], inputs: Inputs, predict: Mapping, state: Any
 ) -> Iterator[Result]:
     facts = parts.method.describe
+    sizes = {key: facts[key] for key in ("grid", "vocab") if key in facts}
     options = {
         "reconstruction": {
             "patch_normalized": facts.get("norm_pix", False),
             "grid": facts.get("grid"),
         },
-        "token_map": {key: facts[key] for key in ("grid", "vocab") if key in facts},
+        **{kind.name: sizes for kind in KINDS},
         "raw_pixels": {"of": tuple(names)},
     }
     for evaluator in make_evaluators(names, inputs, options=options):

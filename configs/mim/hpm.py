@@ -14,6 +14,7 @@ from maskjax.configs import common
 def get_config(arg: str = "b16"):
     """The experiment `arg`: tiny, demo, b16 or l16."""
     config = common.experiment("mim.hpm")
+    config.evaluate.evaluators += ("difficulty",)
     config.optim.name = "adamw"
     config.optim.b1 = 0.9  # code
     config.optim.b2 = 0.95  # code

@@ -14,6 +14,7 @@ from maskjax.configs import common
 def get_config(arg: str = "r50_224"):
     """The experiment `arg`: tiny, demo, r50_32 or r50_224."""
     config = common.experiment("mim.selfie")
+    config.evaluate.evaluators += ("choices",)
     config.model.target_ratio = 0.25  # peer
     variants = {"tiny": tiny, "demo": demo, "r50_32": r50_32, "r50_224": r50_224}
     common.variant(arg, variants)(config)

@@ -1,14 +1,16 @@
 """The evaluators by name, as `config.evaluate.evaluators` and `--evaluators` list them."""
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from maskjax.errors import UserError
 from maskjax.evaluate.evaluator import Evaluator, Inputs
 from maskjax.evaluate.feature_evaluators import Knn, LinearProbe, Rank, RawPixels
+from maskjax.evaluate.layers import LayerProbe
+from maskjax.evaluate.patch_maps import KINDS, PatchMap
 from maskjax.evaluate.picture_evaluators import HeldOut, Reconstruction
-from maskjax.evaluate.token_map import TokenMap
 
 EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "knn": Knn,
@@ -17,7 +19,8 @@ EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "raw_pixels": RawPixels,
     "reconstruction": Reconstruction,
     "held_out": HeldOut,
-    "token_map": TokenMap,
+    **{kind.name: functools.partial(PatchMap, kind=kind) for kind in KINDS},
+    "layers": LayerProbe,
 }
 
 

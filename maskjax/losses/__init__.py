@@ -1,5 +1,6 @@
 """Losses: (prediction, target, weight) -> values per token or example, and named loss terms."""
 
+from maskjax.losses.coding_rate import coding_rate
 from maskjax.losses.contrastive import supervised_contrastive
 from maskjax.losses.order import pairwise_order, standardized_error
 from maskjax.losses.pixel import hidden_error, logit_laplace, squared_error
@@ -8,6 +9,7 @@ from maskjax.losses.token import cross_entropy, divergence_from_uniform
 
 __all__ = [
     "Term",
+    "coding_rate",
     "cross_entropy",
     "divergence_from_uniform",
     "hidden_error",

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -109,68 +109,44 @@ def reconstruction_sheet(
     size = original.shape[1:3]
     grid = grid or infer_grid(size, hidden.shape[1])
     covered = hidden_pixels(hidden[:num_images], grid, size)
-    tiles = _tiles(original, prediction, covered)
-    if blocks is None:
-        blocks = 2 if len(tiles) > 4 and size[1] < 2 * size[0] else 1
-    share = f"{round(100 * float(np.mean(hidden)))}% hidden"
-    heads = ("original", f"masked, {share}", "prediction", "prediction + visible")
+    shown, share = canvas.to_rgb(original), f"{round(100 * float(np.mean(hidden)))}% hidden"
+    columns = {
+        "original": shown,
+        f"masked, {share}": cover(shown, covered),
+        "prediction": canvas.to_rgb(prediction),
+        "prediction + visible": canvas.to_rgb(paste(original, prediction, covered)),
+    }
     notes = [_TRUE_STATISTICS if patch_normalized else "", canvas.channels_note(original.shape[-1])]
-    return _sheet(tiles, heads, min(blocks, len(tiles)), title, " ".join(filter(None, notes)))
+    return sheet(columns, title=title, caption=" ".join(filter(None, notes)), blocks=blocks)
 
 
-def token_sheet(
-    original: np.ndarray,
-    hidden: np.ndarray,
-    ids: np.ndarray,
-    predicted: np.ndarray,
+def cover(shown: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Pictures uint8[B, H, W, 3], in the colour of hidden patches where covered bool[B, H, W]."""
+    return np.where(covered[..., None], np.uint8(HIDDEN_COLOUR), shown)
+
+
+def sheet(
+    columns: Mapping[str, np.ndarray],
     *,
-    grid: tuple[int, int] | None = None,
     title: str = "",
+    caption: str = "",
+    blocks: int | None = None,
 ) -> np.ndarray:
-    """A sheet with original | masked | true tokens | predicted tokens for each image.
+    """Pictures of the same images beside each other, small ones enlarged, as uint8[h, w, 3].
 
     Args:
-        original: float[B, H, W, C] in 0..1.
-        hidden: bool[B, N], True = the model did not see the patch.
-        ids: int[B, N], of the visual tokens.
-        predicted: int[B, N], the same for hidden patches; visible ones are left blank.
-        grid: (rows, columns) of the patches; None for square patches.
+        columns: {heading: uint8[B, H, W, 3]}.
         title: a line above.
-
-    Returns:
-        uint8[h, w, 3].
-
-    Raises:
-        UserError: if shapes do not fit each other.
+        caption: text below.
+        blocks: groups of these columns beside each other; None picks by shape.
     """
-    size = original.shape[1:3]
-    grid = grid or infer_grid(size, hidden.shape[1])
-    covered = hidden_pixels(hidden, grid, size)[..., None]
-    shown = canvas.to_rgb(original)
-
-    def painted(tokens: np.ndarray) -> np.ndarray:
-        cells = canvas.label_colour(tokens).reshape(-1, *grid, 3)
-        return cells.repeat(size[0] // grid[0], 1).repeat(size[1] // grid[1], 2)
-
-    guess = np.where(covered, painted(np.maximum(predicted, 0)), np.uint8(HIDDEN_COLOUR))
-    masked = np.where(covered, np.uint8(HIDDEN_COLOUR), shown)
-    columns = np.stack([shown, masked, painted(ids), guess], 1)
-    factor = max(1, -(-_TILE // max(size)))
-    tiles = columns.repeat(factor, 2).repeat(factor, 3)
-    heads = ("original", "masked", "visual tokens", "predicted where hidden")
-    blocks = 2 if len(tiles) > 4 and size[1] < 2 * size[0] else 1
-    caption = f"A colour for each token. {canvas.channels_note(original.shape[-1])}"
-    return _sheet(tiles, heads, blocks, title, caption)
-
-
-def _tiles(original: np.ndarray, prediction: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """uint8[B, 4, h, w, 3]: the four pictures of each image, enlarged."""
-    shown = canvas.to_rgb(original)
-    masked = np.where(covered[..., None], np.uint8(HIDDEN_COLOUR), shown)
-    pasted = canvas.to_rgb(paste(original, prediction, covered))
-    columns = np.stack([shown, masked, canvas.to_rgb(prediction), pasted], 1)
-    factor = max(1, -(-_TILE // max(original.shape[1:3])))
-    return columns.repeat(factor, 2).repeat(factor, 3)
+    tiles = np.stack(list(columns.values()), 1)
+    num, (height, width) = len(tiles), tiles.shape[2:4]
+    factor = max(1, -(-_TILE // max(height, width)))
+    tiles = tiles.repeat(factor, 2).repeat(factor, 3)
+    if blocks is None:
+        blocks = 2 if num > 4 and width < 2 * height else 1
+    return _sheet(tiles, tuple(columns), min(blocks, num), title, caption)
 
 
 @dataclasses.dataclass(frozen=True)

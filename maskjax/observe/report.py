@@ -29,6 +29,13 @@ _CAPTIONS = {
     " put back.",
     "token_map": "Per image: the original, what the encoder saw, the token that the frozen"
     " tokenizer gives every patch, and the one that is predicted where the patch was hidden.",
+    "difficulty": "Per image: the original, what the encoder saw, how hard the teacher expects"
+    " every patch to be, and how wrong the prediction was where the patch was hidden.",
+    "groups": "Per image: the original, the patches that it shows, the mixed image that the encoder"
+    " saw, whose each place is, and the prediction with the shown patches put back.",
+    "choices": "Per image: the original, what the model saw, the hidden patches where it would put"
+    " them, and which of them are in their place.",
+    "layers": "How sparse and how compressed the tokens are, layer by layer.",
     COVERAGE: "How often each patch position was hidden. Even colours mean that the mask generator"
     " favours no place.",
 }

@@ -7,9 +7,8 @@ the encoder's width and works on its output directly.
 """
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
@@ -18,13 +17,10 @@ from maskjax import losses, masking, options
 from maskjax.losses import Term
 from maskjax.masking import Draws, TokenSplit
 from maskjax.method import Aux, Batch, Method, Phase, Schedule, Terms, Tree, require
-from maskjax.nn import flops, initializers
+from maskjax.nn import flops
 from maskjax.nn.crate import DECODER_TAPS, ENCODER_TAPS, CrateBlock, CrateDecoderBlock
-from maskjax.nn.dense import Dense
-from maskjax.nn.norm import LayerNorm
-from maskjax.nn.position import sincos_2d
-from maskjax.nn.sharding import constrain_batch
-from maskjax.nn.stack import Stack
+from maskjax.nn.crate_autoencoder import Autoencoder
+from maskjax.nn.stack import Probe, Stack
 from maskjax.nn.vit import Compute, layer_ids
 from maskjax.pretext.outputs import features, raster
 from maskjax.targets.patch_pixels import PatchPixels
@@ -44,83 +40,6 @@ DEFAULTS = {
     "norm_eps": 1e-6,  # of the two final LayerNorms
     **options.COMPUTE,
 }
-
-
-class Autoencoder(nn.Module):
-    """Both stacks over all tokens, in the order of a split."""
-
-    grid: tuple[int, int]
-    patch_dim: int
-    dim: int
-    encoder_stack: Stack
-    decoder_stack: Stack
-    dtype: jnp.dtype
-    eps: float = 1e-6
-
-    def setup(self):
-        dim, dtype = self.dim, self.dtype
-        self.patch_embed = Dense(dim, dtype=dtype)
-        self.cls_token = self.param("cls_token", initializers.token, (dim,))
-        self.mask_token = self.param("mask_token", initializers.token, (dim,))
-        self.table = sincos_2d(self.grid, dim)
-        self.blocks = self.param("blocks", self.encoder_stack.init, dim)
-        self.norm = LayerNorm(self.eps, dtype)
-        self.decoder_blocks = self.param("decoder_blocks", self.decoder_stack.init, dim)
-        self.decoder_norm = LayerNorm(self.eps, dtype)
-        self.pred = Dense(self.patch_dim, dtype=dtype)
-
-    def __call__(
-        self, visible: Array, split: TokenSplit, *, taps: Sequence[str] = ()
-    ) -> tuple[Array, dict[str, Array]]:
-        """Visible patches [B, K, P] -> prediction for the hidden ones float32[B, N - K, P], taps.
-
-        Taps: "latent" [B, 1 + N, D] (after the norm), "all" (prediction for all N), both in the
-        order of `split`.
-        """
-        tokens, _ = self.encoder_stack(self.blocks, self._tokens(visible, split))
-        latent = constrain_batch(self.norm(tokens))
-        decoded, _ = self.decoder_stack(self.decoder_blocks, latent)
-        seen = {}
-        if "latent" in taps:
-            seen["latent"] = latent
-        if "all" in taps:
-            seen["all"] = self._predict(decoded[:, 1:])
-        return self._predict(decoded[:, 1 + split.num_visible :]), seen
-
-    def encode(self, patches: Array, *, taps: Sequence[str] = ()) -> tuple[Array, dict[str, Array]]:
-        """All patches [B, N, P] in raster order -> latent [B, 1 + N, D] and taps of the encoder.
-
-        The tap "prenorm" is the latent before the final norm.
-        """
-        tokens = self._with_cls(self.patch_embed(patches) + self._positions())
-        inner = tuple(tap for tap in taps if tap != "prenorm")
-        tokens, seen = self.encoder_stack(self.blocks, tokens, taps=inner)
-        if "prenorm" in taps:
-            seen["prenorm"] = tokens
-        return self.norm(tokens), seen
-
-    def decode(self, latent: Array, *, taps: Sequence[str] = ()) -> dict[str, Array]:
-        """Taps of the decoder's blocks on a latent [B, 1 + N, D]."""
-        return self.decoder_stack(self.decoder_blocks, latent, taps=taps)[1]
-
-    def _tokens(self, visible: Array, split: TokenSplit) -> Array:
-        """[B, 1 + N, D]: cls, visible patches, mask tokens; each with its position."""
-        x = constrain_batch(self.patch_embed(visible))
-        shape = (x.shape[0], split.num_hidden, self.dim)
-        mask = constrain_batch(jnp.broadcast_to(self.mask_token.astype(x.dtype), shape))
-        positions = jnp.take(self._positions(), split.ids, axis=0)
-        return self._with_cls(jnp.concatenate([x, mask], axis=1) + positions)
-
-    def _positions(self) -> Array:
-        return jnp.asarray(self.table, self.dtype)
-
-    def _with_cls(self, x: Array) -> Array:
-        # The position of cls is zero.
-        cls = jnp.broadcast_to(self.cls_token.astype(x.dtype), (x.shape[0], 1, self.dim))
-        return constrain_batch(jnp.concatenate([constrain_batch(cls), x], axis=1))
-
-    def _predict(self, x: Array) -> Array:
-        return constrain_batch(self.pred(self.decoder_norm(x))).astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,14 +114,43 @@ class CrateMAE:
             "prenorm": seen["prenorm"],
         }
 
+    def rates(self, params: Tree, extra: Tree, batch: Batch, draws: Draws) -> dict[str, Array]:
+        """How compressed and how sparse tokens of whole images are, float32[B, depth].
+
+        "encoder_rate", "decoder_rate": coding rate of what a layer's attention reads, in all of
+        its subspaces; "encoder_zeros": share of exact zeros in its result.
+        """
+
+        def rate(seen: Mapping[str, Array], layer: Array) -> Array:
+            return losses.coding_rate(seen["subspace"]).sum(-1)
+
+        def zeros(seen: Mapping[str, Array], layer: Array) -> Array:
+            return (seen["block"] == 0).mean((1, 2), dtype=jnp.float32)
+
+        latent, encoder = self._encode(params, batch, probes={"rate": rate, "zeros": zeros})
+        variables, probes = {"params": params}, {"rate": rate}
+        decoder = self.model.apply(variables, latent, probes=probes, method="decode")
+        return {
+            "encoder_rate": encoder["rate"].T,
+            "encoder_zeros": encoder["zeros"].T,
+            "decoder_rate": decoder["rate"].T,
+        }
+
     def sample(self, draws: Draws) -> TokenSplit:
         """Which patches each image shows."""
         noise = draws.uniform("mask", (self.pixels.num_tokens,))
         return masking.random(noise, self.pixels.grid, num_visible=self.num_visible)
 
-    def _encode(self, params: Tree, batch: Batch, taps: Sequence[str] = ()) -> tuple[Array, dict]:
+    def _encode(
+        self,
+        params: Tree,
+        batch: Batch,
+        taps: Sequence[str] = (),
+        probes: Mapping[str, Probe] | None = None,
+    ) -> tuple[Array, dict]:
         patches = self.pixels.standardize(self.pixels.patches(batch["image"]))
-        return self.model.apply({"params": params}, patches, taps=taps, method="encode")
+        options = {"taps": taps, "probes": probes, "method": "encode"}
+        return self.model.apply({"params": params}, patches, **options)
 
 
 def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
@@ -229,7 +177,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     num_visible = options.visible_tokens(cfg.mask_ratio, grid[0] * grid[1])
     pixels = PatchPixels(grid, patch, cfg.norm_pix, tuple(cfg.mean), tuple(cfg.std))
     crate = CrateMAE(model, pixels, num_visible)
-    names = ("encode", "reconstruct", "activations", "layers")
+    names = ("encode", "reconstruct", "activations", "layers", "rates")
     return Method(
         crate.init,
         (Phase(crate.loss),),

@@ -152,11 +152,12 @@ class HPM:
     ) -> dict[str, Array]:
         """As MAE's, under the mask of the last epoch, with the map of predicted losses.
 
-        Beside what `PatchPixels.pictures` gives: "difficulty" float32[B, N], the teacher's.
+        Beside what `PatchPixels.pictures` gives: "difficulty" float32[B, N], the teacher's, and
+        "errors" float32[B, N], the student's losses.
         """
         seen = self.activations(params, extra, batch, draws)
         pictures = self.pixels.pictures(batch["image"], seen["prediction"], seen["hidden"])
-        return {**pictures, "difficulty": seen["difficulty"]}
+        return {**pictures, **{name: seen[name] for name in ("difficulty", "errors")}}
 
     def activations(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws

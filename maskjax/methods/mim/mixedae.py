@@ -144,7 +144,11 @@ class MixedAE:
     def reconstruct(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
     ) -> dict[str, Array]:
-        """As MAE's, and "owner" int32[B, N]: which image of its group each place comes from."""
+        """As MAE's, and what becomes of each image's group.
+
+        "owner" int32[B, N], which image each place of the mixed one comes from, "mixed"
+        [B, H, W, C] in 0..1, and "kin" float32[B] (see `_kin`).
+        """
         rows = len(batch["image"])
         batch, draws = _whole_groups(batch, draws, self.group)
         patches, split = self.pixels.patches(batch["image"]), self.sample(draws)
@@ -158,7 +162,23 @@ class MixedAE:
         mixed = mixing.mix(self.pixels.standardize(mixed), owner[:: self.group])
         mixed = jnp.repeat(mixed, self.group, axis=0)
         picture = dataclasses.replace(self.pixels, norm_pix=False).picture(mixed, mixed)
-        return {k: v[:rows] for k, v in {**found, "owner": owner, "mixed": picture}.items()}
+        kin = jnp.repeat(self._kin(seen["latent"]), self.group, axis=0)
+        found |= {"owner": owner, "mixed": picture, "kin": kin}
+        return {name: value[:rows] for name, value in found.items()}
+
+    def _kin(self, latent: Array) -> Array:
+        """float32[B / G]: share of the N / G - 1 tokens nearest to a token that are of its image.
+
+        By the cosine, which the contrastive loss reads too.
+        """
+        tokens = latent[:, 1:].astype(jnp.float32)
+        tokens = tokens / jnp.linalg.norm(tokens, axis=-1, keepdims=True)
+        cosine = jnp.einsum("bnd,bmd->bnm", tokens, tokens)
+        cosine = jnp.where(jnp.eye(cosine.shape[1], dtype=bool), -jnp.inf, cosine)
+        others = max(1, self.pixels.num_tokens // self.group - 1)
+        nearest = jnp.argsort(-cosine, axis=-1)[..., :others]
+        owner = self._owners(latent)[0]
+        return (owner[nearest] == owner[:, None]).mean((1, 2))
 
 
 def _whole_groups(batch: Batch, draws: Draws, group: int) -> tuple[Batch, Draws]:

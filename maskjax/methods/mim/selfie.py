@@ -182,14 +182,19 @@ class Selfie:
     def reconstruct(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
     ) -> dict[str, Array]:
-        """The image with the chosen patches at the hidden places, as `PatchPixels.pictures`."""
+        """The image with the chosen patches at the hidden places, as `PatchPixels.pictures`.
+
+        And "right" bool[B, N]: a place has its own patch.
+        """
         split = self.sample(draws)
         chosen = self.choose(params, extra, batch, draws)["chosen"]
         patches = self.pixels.standardize(self.pixels.patches(batch["image"]))
         source = jnp.concatenate([split.visible_ids, chosen], axis=1)
         put = masking.tokens.gather(patches, source)
         prediction = masking.tokens.restore(put, split)
-        return self.pixels.pictures(batch["image"], prediction, split.hidden())
+        pictures = self.pixels.pictures(batch["image"], prediction, split.hidden())
+        right = masking.tokens.restore((source == split.ids)[..., None], split)[..., 0]
+        return {**pictures, "right": right}
 
     def _patches(self, image: Array) -> Array:
         """Images [B, H, W, C] -> standardised patches [B, N, p, q, C]."""
