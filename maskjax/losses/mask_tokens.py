@@ -15,28 +15,36 @@ EPS = 1e-8
 LN_EPS = 1e-6
 
 
-def affinity(x: Array) -> Array:
-    """Cosine of all pairs of layer-normalised tokens: float[..., N, D] -> float32[..., N, N]."""
+def affinity(x: Array, sources: Array | None = None) -> Array:
+    """Cosine of layer-normalised tokens: float[..., Q, D], float[..., N, D] -> float32[..., Q, N].
+
+    Without `sources`, of all pairs of x.
+    """
+    normed = _direction(x)
+    others = normed if sources is None else _direction(sources)
+    return jnp.einsum("...id,...jd->...ij", normed, others)
+
+
+def _direction(x: Array) -> Array:
+    """float32[..., D] of length 1, after a LayerNorm without scale and offset."""
     x = x.astype(jnp.float32)
     centred = x - x.mean(-1, keepdims=True)
     normed = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + LN_EPS)
-    length = jnp.sqrt(jnp.square(normed).sum(-1, keepdims=True) + EPS**2)
-    normed = normed / length
-    return jnp.einsum("...id,...jd->...ij", normed, normed)
+    return normed / jnp.sqrt(jnp.square(normed).sum(-1, keepdims=True) + EPS**2)
 
 
 def evenness(cosine: Array, visible: Array, temperature: float = 0.1) -> Array:
-    """H: how evenly a token is related to the visible ones, float32[..., N] in [0, 1].
+    """H: how evenly a token is related to the visible ones, float32[..., Q] in [0, 1].
 
     The entropy of softmax(cosine / t) over the visible tokens by its largest value: 1 = no visible
     token stands out, 0 = one does alone.
 
     Args:
-        cosine: float[..., N, N], see `affinity`.
+        cosine: float[..., Q, N], see `affinity`.
         visible: bool[..., N]; at least two are True.
         temperature: t.
     """
-    chex.assert_equal_shape_prefix((cosine, visible), visible.ndim)
+    chex.assert_equal_shape((cosine[..., 0, :], visible))
     keys = visible[..., None, :]
     logits = jnp.where(keys, cosine / temperature, -jnp.inf)
     share = jax.nn.softmax(logits, axis=-1)
@@ -45,7 +53,7 @@ def evenness(cosine: Array, visible: Array, temperature: float = 0.1) -> Array:
 
 
 def closeness(cosine: Array, visible: Array) -> Array:
-    """Mean over the visible tokens of the positive part of the cosine, float32[..., N]."""
+    """Mean over the visible tokens of the positive part of the cosine, float32[..., Q]."""
     positive = jnp.where(visible[..., None, :], jnp.maximum(cosine, 0), 0)
     return positive.sum(-1) / visible.sum(-1, keepdims=True)
 
@@ -56,28 +64,35 @@ def heterogeneity(x: Array, visible: Array, temperature: float = 0.1) -> Array:
     return evenness(cosine, visible, temperature) * (1 - closeness(cosine, visible))
 
 
-def singularity_loss(x: Array, visible: Array, temperature: float = 0.1) -> Array:
-    """L_e of every token, float32[..., N]; mean over mask tokens of early layers.
+def singularity_loss(
+    x: Array, visible: Array, temperature: float = 0.1, sources: Array | None = None
+) -> Array:
+    """L_e of every token, float32[..., Q]; mean over mask tokens of early layers.
 
     (1 - H) + closeness: the token should be like no visible one. Those keep still (no gradient).
 
     Args:
-        x: float[..., N, D], tokens of a layer, positions added.
+        x: float[..., Q, D], tokens of a layer, positions added.
         visible: bool[..., N].
         temperature: t of H.
+        sources: float[..., N, D], the tokens that `visible` is about, where x holds mask tokens
+            only; None = x.
     """
-    x = jnp.where(visible[..., None], jax.lax.stop_gradient(x), x)
-    cosine = affinity(x)
+    if sources is None:
+        x = jnp.where(visible[..., None], jax.lax.stop_gradient(x), x)
+    else:
+        sources = jax.lax.stop_gradient(sources)
+    cosine = affinity(x, sources)
     return 1 - evenness(cosine, visible, temperature) + closeness(cosine, visible)
 
 
 def restoration_loss(attention: Array, visible: Array) -> Array:
-    """L_r of every query, float32[..., H, N]; mean over heads and mask tokens of late layers.
+    """L_r of every query, float32[..., H, Q]; mean over heads and mask tokens of late layers.
 
     The entropy of its attention to visible tokens, by the largest value: few sources, not all.
 
     Args:
-        attention: float[..., H, N, N], after the softmax.
+        attention: float[..., H, Q, N], after the softmax.
         visible: bool[..., N].
     """
     own = jnp.where(visible[..., None, None, :], attention.astype(jnp.float32), 0)

@@ -4,7 +4,7 @@ Chen, Ding, Wang, et al., "Context Autoencoder for Self-Supervised Representatio
 2024, with the details of the official code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from maskjax.nn.initializers import truncated
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d
 from maskjax.nn.sharding import constrain_batch
-from maskjax.nn.stack import Stack
+from maskjax.nn.stack import Probe, Stack
 from maskjax.nn.teacher_vit import VariantEncoder
 from maskjax.nn.variant_block import Variant, VariantBlock
 from maskjax.nn.vit import Compute, Size
@@ -66,11 +66,13 @@ class Regressor(nn.Module):
         positions: Array,
         memory_positions: Array,
         drop_noise: Array | None = None,
-    ) -> Array:
-        """Queries [B, M, D], memory [B, K, D] and the positions of both -> float32[B, M, D]."""
+        probes: Mapping[str, Probe] | None = None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """Queries [B, M, D], memory [B, K, D], positions of both -> float32[B, M, D] and probes."""
         context = (memory, positions, memory_positions)
-        x, _ = self.stack(self.blocks, queries, context=context, drop_noise=drop_noise)
-        return constrain_batch(self.norm(x))
+        options = {"context": context, "drop_noise": drop_noise, "probes": probes}
+        x, seen = self.stack(self.blocks, queries, **options)
+        return constrain_batch(self.norm(x)), seen
 
 
 class TokenDecoder(nn.Module):
@@ -141,8 +143,12 @@ class ContextAutoencoder(nn.Module):
         self.decoder = TokenDecoder(size, self.vocab, *shared)
 
     def __call__(
-        self, visible: Array, split: TokenSplit, noise: Mapping[str, Array] | None = None
-    ) -> tuple[Array, Array, Array]:
+        self,
+        visible: Array,
+        split: TokenSplit,
+        noise: Mapping[str, Array] | None = None,
+        probes: Callable[[Array, Array], Mapping[str, Probe]] | None = None,
+    ) -> tuple[Array, Array, Array, dict[str, Array]]:
         """Visible patches [B, K, P] -> what is predicted for the M hidden ones, in `split`'s order.
 
         Args:
@@ -150,10 +156,12 @@ class ContextAutoencoder(nn.Module):
             split: ids int[B, N], cuts (K,).
             noise: for drop-path: "encoder", "regressor" and "decoder" float32[B, depth, 2]; None =
                 none.
+            probes: (memory with positions [B, K, E], positions of the queries [B, M, E]) -> probes
+                of the regressor's blocks.
 
         Returns:
             Latent float32[B, 1 + K, D] (cls first), predicted latents float32[B, M, E], logits
-            [B, M, V].
+            [B, M, V], and what the probes found.
         """
         noise, dtype = noise or {}, self.compute.dtype
         latent, _ = self.encoder(visible, split.visible_ids, drop_noise=noise.get("encoder"))
@@ -166,9 +174,11 @@ class ContextAutoencoder(nn.Module):
         )
         shape = (memory.shape[0], split.num_hidden, dim)
         queries = constrain_batch(jnp.broadcast_to(self.mask_token.astype(dtype), shape))
-        predicted = self.regressor(queries, memory, hidden_places, places, noise.get("regressor"))
+        context = (memory, hidden_places, places)
+        found = probes(memory + places, hidden_places) if probes else None
+        predicted, seen = self.regressor(queries, *context, noise.get("regressor"), found)
         logits = self.decoder(predicted.astype(dtype) + hidden_places, noise.get("decoder"))
-        return latent, predicted, logits
+        return latent, predicted, logits, seen
 
     def target(self, hidden: Array, ids: Array, drop_noise: Array | None = None) -> Array:
         """Hidden patches [B, M, P] and their ids -> latents float32[B, M, E] by the encoder."""

@@ -89,6 +89,31 @@ class TokenOptimization:
         found = {"singularity": singularity, "restoration": restoration, "sparsity": sparsity}
         return {f"mto_{name}": fn for name, fn in found.items() if self.weights[name]}
 
+    def cross_probes(self, sources: Array, places: Array) -> dict[str, Probe]:
+        """As `probes`, for blocks whose tokens are mask tokens that see a memory and each other.
+
+        The keys are those of the memory first. No visible token asks: L_spa and the recalibration
+        have nothing to act on.
+
+        Args:
+            sources: [B, K, D], the memory: visible tokens, positions added.
+            places: [B, M, D], positions of the mask tokens.
+        """
+        visible = jnp.ones(sources.shape[:2], bool)
+        keys = jnp.pad(visible, ((0, 0), (0, places.shape[1])))
+
+        def singularity(seen: Mapping[str, Array], layer: Array) -> Array:
+            x = seen["block"] + places.astype(seen["block"].dtype)
+            losses = mask_tokens.singularity_loss(x, visible, self.temperature, sources)
+            return jnp.where(layer < self.early, losses.sum(-1), 0)
+
+        def restoration(seen: Mapping[str, Array], layer: Array) -> Array:
+            losses = mask_tokens.restoration_loss(seen["attention"], keys).mean(1)
+            return jnp.where(layer >= self.depth - self.late, losses.sum(-1), 0)
+
+        found = {"singularity": singularity, "restoration": restoration}
+        return {f"mto_{name}": fn for name, fn in found.items() if self.weights[name]}
+
     def terms(self, seen: Mapping[str, Array], visible: Array, hidden: Array, step: Array) -> Terms:
         """What the probes found, as terms of the loss: means over tokens and layers."""
         layers = {"singularity": self.early, "restoration": self.late, "sparsity": self.depth}

@@ -179,6 +179,15 @@ def test_features_of_whole_images_and_what_layers_do(crate, params):
     np.testing.assert_array_equal(found["prenorm"], found["encoder"][:, -1])
     features = crate.predict["encode"](params, {}, fields, None)
     assert features["tokens"].shape == (3, 16, 16)
+    rates = jax.jit(lambda p: crate.predict["rates"](p, {}, fields, None))(params)
+    zeros = (found["encoder"] == 0).mean((2, 3))
+    np.testing.assert_allclose(rates["encoder_zeros"], zeros, atol=1e-6)
+    assert 0 < zeros.min() < zeros.max() < 1
+    subspace = np.asarray(found["subspace"], np.float64)
+    singular = np.linalg.svd(subspace, compute_uv=False)
+    expected = 0.5 * np.log1p(8 / (17 * 0.25) * singular**2).sum((-2, -1))
+    np.testing.assert_allclose(rates["encoder_rate"], expected, rtol=1e-4)
+    assert rates["decoder_rate"].shape == (3, 2)
 
 
 ERRORS = {

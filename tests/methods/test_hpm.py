@@ -178,6 +178,8 @@ def test_the_picture_shows_what_is_predicted_to_be_hard(hpm, params, teacher):
         params, {"teacher": teacher}, BATCH, Draws.keyed(jax.random.key(0), BATCH["position"])
     )
     assert seen["difficulty"].shape == (6, 16)
+    errors = np.square(seen["prediction"] - seen["target"]).mean(-1)
+    np.testing.assert_allclose(seen["errors"], errors, rtol=1e-5)
     assert seen["pixels"].shape == BATCH["image"].shape
 
 

@@ -82,6 +82,19 @@ def test_2_a_place_depends_on_its_own_image_only(reconstruct, params):
     np.testing.assert_array_equal(before["prediction"][4:], after["prediction"][4:])
 
 
+def test_kin_is_the_share_of_nearest_tokens_of_the_same_image(mixed):
+    kin = mixed.predict["reconstruct"].__self__._kin
+    # 16 tokens, 4 an image: those of an image point the same way, or every way alike.
+    apart = jnp.repeat(jnp.eye(4), 4, axis=0)
+    front = jnp.ones((1, 4))
+    assert kin(jnp.concatenate([front, apart])[None])[0] == 1
+    spread = jnp.tile(jnp.eye(4), (4, 1))
+    assert kin(jnp.concatenate([front, spread])[None])[0] == 0
+    random = np.random.default_rng(0).normal(size=(200, 17, 8))
+    assert float(kin(jnp.asarray(random)).mean()) == pytest.approx(3 / 15, abs=0.02)
+    assert kin(3 * jnp.asarray(random)).mean() == kin(jnp.asarray(random)).mean()
+
+
 def test_2_no_image_sees_its_hidden_pixels(mixed, params):
     def total(image):
         draws = Draws.replay({"mask": NOISE})

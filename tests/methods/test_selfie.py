@@ -206,6 +206,9 @@ def test_the_picture_shows_the_chosen_patches(selfie, choose, state):
             np.testing.assert_allclose(pixels[row, place], original[row, patch], atol=1e-6)
         visible = np.asarray(seen["visible_ids"][row])
         np.testing.assert_allclose(pixels[row, visible], original[row, visible], atol=1e-6)
+        chosen = dict(zip(np.asarray(seen["hidden_ids"][row]), seen["chosen"][row], strict=True))
+        expected = [chosen.get(place, place) == place for place in range(16)]
+        np.testing.assert_array_equal(found["right"][row], expected)
 
 
 ERRORS = {

@@ -23,9 +23,10 @@ from maskjax.nn import flops
 from maskjax.nn.context_autoencoder import ContextAutoencoder
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.vit import Size, layer_ids
-from maskjax.pretext import block_mask, visual_tokens
+from maskjax.pretext import block_mask, token_optimization, visual_tokens
 from maskjax.pretext.block_mask import BlockMask
 from maskjax.pretext.outputs import features
+from maskjax.pretext.token_optimization import TokenOptimization
 from maskjax.pretext.visual_tokens import Tokenizer
 from maskjax.targets.patch_pixels import PatchPixels
 
@@ -47,6 +48,9 @@ DEFAULTS = {
     "align_weight": 2.0,
     "norm_eps": 1e-6,
     "tokenizer": visual_tokens.TOKENIZER,
+    # A reconstruction, for the regressor: its queries are mask tokens only, and so `sparsity` and
+    # `beta`, which are about visible queries, stay 0.
+    "mto": {**token_optimization.DEFAULTS, "sparsity": 0.0, "beta": 0.0},
     **options.COMPUTE,
 }
 
@@ -60,6 +64,7 @@ class CAE:
     mask: BlockMask
     tokenizer: Tokenizer
     align_weight: float
+    mto: TokenOptimization | None = None
 
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
         """(params, {"tokenizer": its parameters, from the file later})."""
@@ -81,17 +86,22 @@ class CAE:
         require(split.num_hidden > 0, "model.mask_ratio", 0, "hides nothing to predict")
         visible, hidden = self._patches(batch, split)
         noise = self._drop_noise(draws)
-        _, predicted, logits = self.model.apply({"params": params}, visible, split, noise)
+        probes = self.mto and self.mto.cross_probes
+        _, predicted, logits, seen = self.model.apply(
+            {"params": params}, visible, split, noise, probes
+        )
         target = self._target(params, hidden, split, noise.get("target"))
         ids = self._hidden_ids(extra, batch, split)
-        errors, distance = (
-            losses.cross_entropy(logits, ids),
-            losses.squared_error(predicted, target),
-        )
+        errors = losses.cross_entropy(logits, ids)
+        distance = losses.squared_error(predicted, target)
         terms = {
             "tokens": Term(errors.sum(), errors.size),
             "alignment": Term(distance.sum(), distance.size, self.align_weight),
         }
+        if self.mto:
+            # Every query is a mask token.
+            queries = jnp.ones(ids.shape, bool)
+            terms |= self.mto.terms(seen, ~queries, queries, step)
         right = (logits.argmax(-1) == ids).sum(dtype=jnp.float32)
         return terms, {"token_accuracy": Mean(right, ids.size)}
 
@@ -108,7 +118,7 @@ class CAE:
         """
         split = self.mask.sample(draws)
         visible, _ = self._patches(batch, split)
-        _, _, logits = self.model.apply({"params": params}, visible, split)
+        _, _, logits, _ = self.model.apply({"params": params}, visible, split)
         guess = logits.argmax(-1).astype(jnp.int32)[..., None]
         unseen = jnp.full((len(guess), split.num_visible, 1), -1, jnp.int32)
         predicted = masking.tokens.restore(jnp.concatenate([unseen, guess], 1), split)[..., 0]
@@ -142,7 +152,7 @@ class CAE:
         """
         split = self.mask.sample(draws)
         visible, hidden = self._patches(batch, split)
-        latent, predicted, logits = self.model.apply({"params": params}, visible, split)
+        latent, predicted, logits, _ = self.model.apply({"params": params}, visible, split)
         return {
             "latent": latent,
             "predicted": predicted,
@@ -203,6 +213,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         block_mask.block_mask(cfg, grid, "cae"),
         visual_tokens.tokenizer(cfg, example, grid, compute.dtype),
         cfg.align_weight,
+        _mto(cfg, schedule),
     )
     names = ["encode", "tokens", "activations"]
     names += ["reconstruct"] if cae.tokenizer.decoder else []
@@ -242,6 +253,14 @@ def _model(cfg: ConfigDict, patch_size: int) -> ContextAutoencoder:
     scales = (cfg.layer_scale, cfg.drop_path)
     vocab = cfg.tokenizer.vocab
     return ContextAutoencoder(geometry, decoder, depth, vocab, *scales, options.compute(cfg))
+
+
+def _mto(cfg: ConfigDict, schedule: Schedule) -> TokenOptimization | None:
+    for key in ("sparsity", "beta"):
+        what = "must be 0: the regressor has no visible queries"
+        require(not cfg.mto[key], f"model.mto.{key}", cfg.mto[key], what)
+    depth, steps = cfg.regressor_depth, schedule.total_steps
+    return token_optimization.token_optimization(cfg.mto, depth, steps)
 
 
 def _step_flops(cae: CAE) -> float:
