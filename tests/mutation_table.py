@@ -1,8 +1,8 @@
 """Deliberate mistakes in the equations of methods, for tests/mutations.py.
 
 `old` occurs once in `file`; with `new` in its place the program still runs, and something must
-notice. Where a method has no gradient to stop, the third mistake shows the model what it must not
-see, or counts what must not count.
+notice. Where a method has no gradient to stop, another kind of mistake stands in its place: it shows
+the model what it must not see, or counts what must not count.
 """
 
 from typing import NamedTuple
@@ -90,7 +90,7 @@ _COLORMAE = (
         "part / part.sum()",
     ),
     (
-        "leak",
+        "filter",
         "stop band and pass band of purple exchanged",
         "masking/noise_filters.py",
         'white - band if color in ("blue", "purple") else band',
@@ -262,6 +262,13 @@ _SELFIE = (
 _CAE = (
     (
         "sign",
+        "latents should differ from their targets",
+        "methods/mim/cae.py",
+        "distance.size, self.align_weight",
+        "distance.size, -self.align_weight",
+    ),
+    (
+        "residual",
         "second residual of the regressor starts before its norm",
         "nn/cross_attention.py",
         "x = (normed if self.from_normed else x) + branch",
@@ -312,7 +319,7 @@ _CRATE_MAE = (
         "self.step * gradient - self.sparsity",
     ),
     (
-        "leak",
+        "positions",
         "positions of visible patches on mask tokens, too",
         "nn/crate_autoencoder.py",
         "positions = jnp.take(self._positions(), split.ids, axis=0)",

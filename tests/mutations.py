@@ -108,12 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         print("| method | kind | mistake | noticed by |\n|---|---|---|---|", flush=True)
         for mutation, check in outcomes(project, wanted):
             survivors += not check
-            row = (
-                mutation.method,
-                mutation.kind,
-                mutation.what,
-                f"`{check}`" if check else "NOTHING",
-            )
+            noticed = f"`{check}`" if check else "NOTHING"
+            row = (mutation.method, mutation.kind, mutation.what, noticed)
             print("|", " | ".join(row), "|", flush=True)
     print(f"\n{len(wanted)} mistakes, {survivors} not noticed", flush=True)
     return 1 if survivors else 0

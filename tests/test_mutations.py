@@ -20,7 +20,7 @@ def test_each_text_occurs_once_and_the_result_is_python(mutation):
 def test_each_method_has_five_kinds_and_its_checks_exist():
     for method, checks in CHECKS.items():
         kinds = [m.kind for m in MUTATIONS if m.method == method]
-        assert len(kinds) == len(set(kinds)) == 5
+        assert len(kinds) == len(set(kinds)) >= 5
         assert all((ROOT / "tests" / name).is_file() for name in checks.tests)
 
 
