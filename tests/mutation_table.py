@@ -1,8 +1,8 @@
 """Deliberate mistakes in the equations of methods, for tests/mutations.py.
 
 `old` occurs once in `file`; with `new` in its place the program still runs, and something must
-notice. Where a method has no gradient to stop, another kind of mistake stands in its place: it shows
-the model what it must not see, or counts what must not count.
+notice. Where a method has no gradient to stop, another kind of mistake stands in its place: one that
+shows the model what it must not see, say.
 """
 
 from typing import NamedTuple
