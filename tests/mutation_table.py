@@ -1,8 +1,8 @@
 """Deliberate mistakes in the equations of methods, for tests/mutations.py.
 
 `old` occurs once in `file`; with `new` in its place the program still runs, and something must
-notice. Where a method has no gradient to stop, another kind of mistake stands in its place: one that
-shows the model what it must not see, say.
+notice. Where a method has no gradient to stop, another kind of mistake stands in its place: say, one
+that shows the model what it must not see.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,9 @@ CHECKS = {
     "simmim": Checks(("simmim",), ("methods/test_simmim.py",)),
     "colormae": Checks(("colormae",), ("methods/test_colormae.py",)),
     "hpm": Checks(("hpm",), ("methods/test_hpm.py",)),
-    "mto": Checks(("mto",), ("methods/test_mto.py", "methods/test_mto_cae.py")),
+    "mto": Checks(
+        ("mto",), ("losses/test_mask_tokens.py", "methods/test_mto.py", "methods/test_mto_cae.py")
+    ),
     "mixedae": Checks(("mixedae",), ("methods/test_mixedae.py",)),
     "selfie": Checks(("selfie",), ("methods/test_selfie.py",)),
     "cae": Checks(("cae", "cae_dalle_tokenizer"), ("methods/test_cae.py", "nn/test_dalle.py")),
