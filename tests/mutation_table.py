@@ -1,8 +1,8 @@
 """Deliberate mistakes in the equations of methods, for tests/mutations.py.
 
 `old` occurs once in `file`; with `new` in its place the program still runs, and something must
-notice. Where a method has no gradient to stop, another kind of mistake stands in its place: say, one
-that shows the model what it must not see.
+notice. Where a method has no gradient to stop, another kind of mistake stands in its place, such as
+showing the model what it must not see.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,13 @@ CHECKS = {
     "colormae": Checks(("colormae",), ("methods/test_colormae.py",)),
     "hpm": Checks(("hpm",), ("methods/test_hpm.py",)),
     "mto": Checks(
-        ("mto",), ("losses/test_mask_tokens.py", "methods/test_mto.py", "methods/test_mto_cae.py")
+        ("mto",),
+        (
+            "losses/test_mask_tokens.py",
+            "pretext/test_token_optimization.py",
+            "methods/test_mto.py",
+            "methods/test_mto_cae.py",
+        ),
     ),
     "mixedae": Checks(("mixedae",), ("methods/test_mixedae.py",)),
     "selfie": Checks(("selfie",), ("methods/test_selfie.py",)),
