@@ -170,7 +170,8 @@ def _decoder(params: Mapping[str, Any], g: Geometry, latent: Any) -> dict[str, A
 
     ratio = g.decoder_mlp_hidden / g.decoder_dim
     size = Size(g.decoder_dim, g.decoder_depth, g.decoder_heads, ratio)
-    model = Decoder(size, g.grid, g.patch_values, eps=g.eps)
+    position = "sincos_rows" if g.position == "sincos_rows" else "sincos"
+    model = Decoder(size, g.grid, g.patch_values, eps=g.eps, position=position)
     ids = jnp.broadcast_to(jnp.arange(g.num_patches), (len(latent), g.num_patches))
     split, taps = TokenSplit(ids, (g.num_patches,)), ("block", "all")
     apply = lambda tree, x: model.apply({"params": tree}, x, split, taps=taps)[1]  # noqa: E731

@@ -19,7 +19,7 @@ from maskjax.interop.shapes import param_shapes
 from maskjax.interop.snippets import snippet
 from maskjax.interop.text import metadata_text
 from maskjax.nn.families import AnyGeometry
-from maskjax.nn.geometry import Geometry
+from maskjax.nn.geometry import SINCOS, Geometry
 
 # Parts of a tree that a geometry describes.
 PARTS = ("encoder", "decoder", "fc_norm", "head", "projection")
@@ -173,7 +173,7 @@ def _check_config(layout: str, geometry: AnyGeometry, config: Mapping[str, Any])
     # A fixed table may be written where a trained one is kept; ViTMAE's config tells no position.
     free = layout == "hf" or (
         isinstance(geometry, Geometry)
-        and (geometry.position, told.position) == ("sincos", "learned")
+        and (geometry.position in SINCOS, told.position) == (True, "learned")
     )
     names = [f.name for f in fields(geometry) if f.name != "position" or not free]
     lines = geometry.differences(told, names)
@@ -251,7 +251,7 @@ def _notes(layout: str, geometry: AnyGeometry) -> tuple[str, ...]:
             "set config.mask_ratio = 0, or export with format hf_vit",
         ),
         (
-            layout in ("timm", "hf_vit") and geometry.position == "sincos",
+            layout in ("timm", "hf_vit") and geometry.position in SINCOS,
             f"{'timm' if layout == 'timm' else owner} trains the position table; here it holds the "
             "fixed sin-cos table",
         ),

@@ -13,6 +13,7 @@ from maskjax.nn.geometry import Geometry
 DECODER = {"decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 1, "decoder_mlp_hidden": 8}
 GAP = {"pool": "gap", "num_classes": 1}
 CLS = {"pool": "cls", "num_classes": 1}
+ROWS = {"position": "sincos_rows"}
 LEARNED = {"position": "learned"}
 SCALED = {**LEARNED, "layer_scale": True}
 REGISTERS = {**SCALED, "registers": 1, "prefix_positions": False}
@@ -24,6 +25,8 @@ VITS = (
     ("mae", "mae, encoder and decoder", DECODER),
     ("classify", "classify, mean pooling (pool='gap')", GAP),
     ("classify", "classify, class token (pool='cls')", CLS),
+    ("mmpretrain", "mmpretrain, encoder only", ROWS),
+    ("mmpretrain", "mmpretrain, encoder and decoder", {**ROWS, **DECODER}),
     ("hf", "hf, encoder only", {}),
     ("hf", "hf, encoder and decoder", DECODER),
     ("hf5", "hf5, encoder only", {}),

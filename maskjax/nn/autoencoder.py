@@ -1,6 +1,7 @@
 """MAE's asymmetric autoencoder: encoder over the visible patches, light decoder over all."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 from jax import Array
@@ -20,6 +21,7 @@ class Autoencoder(nn.Module):
         patch_dim: P, values of a patch.
         compute: dtype, scan, remat, attention.
         eps: of every LayerNorm.
+        position: of both tables, "sincos" or "sincos_rows", see `Encoder`.
         allow_in: encoder layers that an attention mask is for, for subclasses that have one.
     """
 
@@ -29,6 +31,7 @@ class Autoencoder(nn.Module):
     patch_dim: int
     compute: Compute
     eps: float = 1e-6
+    position: Literal["sincos", "sincos_rows"] = "sincos"
     allow_in: tuple[int, ...] | None = None
 
     def fields(self) -> tuple:
@@ -40,13 +43,15 @@ class Autoencoder(nn.Module):
             self.patch_dim,
             self.compute,
             self.eps,
+            self.position,
             self.allow_in,
         )
 
     def setup(self):
         shared = (self.grid, self.patch_dim, self.compute)
-        self.encoder = Encoder(self.encoder_size, *shared, eps=self.eps, allow_in=self.allow_in)
-        self.decoder = Decoder(self.decoder_size, *shared, eps=self.eps)
+        options = {"eps": self.eps, "position": self.position}
+        self.encoder = Encoder(self.encoder_size, *shared, **options, allow_in=self.allow_in)
+        self.decoder = Decoder(self.decoder_size, *shared, **options)
 
     def __call__(
         self, visible: Array, split: TokenSplit, *, taps: Sequence[str] = ()

@@ -9,6 +9,7 @@ from jax import Array
 from maskjax.masking import TokenSplit
 from maskjax.nn import initializers
 from maskjax.nn.dense import Dense
+from maskjax.nn.geometry import SINCOS
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d
 from maskjax.nn.sharding import constrain_batch
@@ -55,6 +56,7 @@ class Decoder(nn.Module):
         out_dim: P, values predicted per patch.
         compute: dtype, scan, remat, attention.
         eps: of every LayerNorm.
+        position: "sincos" or "sincos_rows", see `Encoder`.
     """
 
     size: Size
@@ -62,12 +64,13 @@ class Decoder(nn.Module):
     out_dim: int
     compute: Compute = Compute()
     eps: float = 1e-6
+    position: str = "sincos"
 
     def setup(self):
         dim, dtype = self.size.dim, self.compute.dtype
         self.embed = Dense(dim, dtype=dtype)
         self.mask_token = self.param("mask_token", initializers.token, (dim,))
-        self.table = sincos_2d(self.grid, dim, cls=True)
+        self.table = sincos_2d(self.grid, dim, cls=True, first=SINCOS[self.position])
         self.stack = self.compute.stack(self.size, eps=self.eps)
         self.blocks = self.param("blocks", self.stack.init, dim)
         self.norm = LayerNorm(self.eps, dtype)

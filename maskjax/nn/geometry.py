@@ -37,8 +37,9 @@ class Geometry(Described):
         decoder_dim: Decoder width; 0 means that there is no decoder.
         decoder_depth, decoder_heads, decoder_mlp_hidden: As above, for the decoder.
         position: "sincos" (fixed table, no parameter), "sincos_rows" (the same with the row in
-            the first half: CAE), "learned" (encoder/pos_embed), "sinusoid" (VideoMAE's fixed table
-            over the flattened index) or "none". The decoder's table is always "sincos".
+            the first half: CAE, mmpretrain), "learned" (encoder/pos_embed), "sinusoid" (VideoMAE's
+            fixed table over the flattened index) or "none". The decoder's table is fixed: the
+            encoder's kind where that is "sincos_rows", else "sincos".
         cls: Whether the encoder has a class token.
         pool: What a classifier reads: "none" (no classifier), "cls" (class token after
             encoder/norm) or "gap" (mean of the patch tokens, then fc_norm; no encoder/norm).

@@ -14,6 +14,7 @@ from maskjax.nn import initializers
 from maskjax.nn.attention import Allow, Implementation
 from maskjax.nn.block import Block
 from maskjax.nn.dense import Dense
+from maskjax.nn.geometry import SINCOS
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d
 from maskjax.nn.sharding import constrain_batch
@@ -85,8 +86,9 @@ class Encoder(nn.Module):
         grid: (rows, columns) of the patch grid the positions refer to.
         patch_dim: P, the number of values in a raw patch.
         compute: dtype, scan, remat, attention.
-        position: "sincos" (a constant, MAE's pretraining) or "learned" (a parameter that starts
-            as the sin-cos table, MAE's fine-tuning).
+        position: "sincos" (a constant, MAE's pretraining), "sincos_rows" (the same with the row in
+            the first half, mmpretrain's) or "learned" (a parameter that starts as the sin-cos
+            table, MAE's fine-tuning).
         final_norm: LayerNorm after the last block.
         drop_path: rate of the last block.
         eps: of every LayerNorm.
@@ -97,7 +99,7 @@ class Encoder(nn.Module):
     grid: tuple[int, int]
     patch_dim: int
     compute: Compute = Compute()
-    position: Literal["sincos", "learned"] = "sincos"
+    position: Literal["sincos", "sincos_rows", "learned"] = "sincos"
     final_norm: bool = True
     drop_path: float = 0.0
     eps: float = 1e-6
@@ -109,7 +111,8 @@ class Encoder(nn.Module):
         bias_init = initializers.symmetric_uniform(1 / math.sqrt(self.patch_dim))
         self.patch_embed = Dense(dim, dtype=self.compute.dtype, bias_init=bias_init)
         self.cls_token = self.param("cls_token", initializers.token, (dim,))
-        table = sincos_2d(self.grid, dim, cls=True)
+        first = SINCOS.get(self.position, "column")
+        table = sincos_2d(self.grid, dim, cls=True, first=first)
         if self.position == "learned":
             table = self.param("pos_embed", lambda key: jnp.asarray(table))
         self.table = table

@@ -12,6 +12,7 @@ from maskjax.losses import Term
 from maskjax.masking import Draws, TokenSplit
 from maskjax.method import Aux, Batch, Method, Phase, Terms, Tree, require
 from maskjax.nn.autoencoder import Autoencoder, forward_flops
+from maskjax.nn.geometry import SINCOS
 from maskjax.nn.vit import Size, layer_ids
 from maskjax.pretext.outputs import features, raster
 from maskjax.targets.patch_pixels import PatchPixels
@@ -23,6 +24,7 @@ DEFAULTS = {
     "decoder": dataclasses.asdict(Size(512, 8, 16)),
     "mask_ratio": 0.75,
     "norm_pix": True,
+    "position": "sincos",  # or sincos_rows: fixed tables with the row first, as mmpretrain has them
     "norm_eps": 1e-6,  # of every LayerNorm; Hugging Face's ViTMAE defaults to 1e-12
     **options.COMPUTE,
 }
@@ -154,7 +156,10 @@ def masked_autoencoder(
     normalizable = patch_dim > 1 or not cfg.norm_pix
     require(normalizable, "model.norm_pix", cfg.norm_pix, "needs patches of more than one value")
     require(cfg.norm_eps > 0, "model.norm_eps", cfg.norm_eps, "must be positive")
-    model = Autoencoder(encoder, decoder, grid, patch_dim, options.compute(cfg), cfg.norm_eps)
+    known = tuple(SINCOS)
+    require(cfg.position in known, "model.position", cfg.position, " or ".join(known))
+    shared = (options.compute(cfg), cfg.norm_eps, cfg.position)
+    model = Autoencoder(encoder, decoder, grid, patch_dim, *shared)
     num_visible = options.visible_tokens(cfg.mask_ratio, grid[0] * grid[1])
     pixels = PatchPixels(grid, patch, cfg.norm_pix, tuple(cfg.mean), tuple(cfg.std))
     return MaskedAutoencoder(model, pixels, sampler(grid, num_visible), num_visible)
@@ -177,6 +182,7 @@ def facts(cfg: ConfigDict) -> dict:
         "decoder_depth": decoder.depth,
         "decoder_heads": decoder.heads,
         "decoder_mlp_hidden": decoder.mlp_hidden,
+        "position": cfg.position,
         "eps": cfg.norm_eps,
     }
     keys = ("mask_ratio", "norm_pix", "norm_eps", "mean", "std")

@@ -197,6 +197,7 @@ VIDEO = {
 }
 VALUES = {
     "mae": {"position": POSITIONS, "cls": BOOL},
+    "mmpretrain": {"position": ("sincos_rows", "learned"), "cls": BOOL},
     "classify": {"position": POSITIONS, "cls": BOOL, "pool": ("cls", "gap")},
     "timm": {
         **DINOV2,
@@ -224,7 +225,7 @@ VALUES = {
     "hf_beit": BEIT,
     "hf_videomae": VIDEO,
 }
-WITH_DECODER = ("mae", "hf", "hf5", "hf5saved")
+WITH_DECODER = ("mae", "mmpretrain", "hf", "hf5", "hf5saved")
 
 
 @st.composite

@@ -8,8 +8,12 @@ import tiny
 
 from maskjax import losses, masking
 from maskjax.errors import UserError
+from maskjax.interop.convert import from_torch, to_torch
+from maskjax.interop.layouts import mmpretrain
 from maskjax.masking import Draws, colors
 from maskjax.method import Schedule, build_method
+from maskjax.nn.geometry import Geometry
+from maskjax.nn.position import sincos_2d
 
 BATCH = tiny.batch(12)
 GRID, TOKENS, VISIBLE = (4, 4), 16, 4
@@ -109,7 +113,39 @@ def test_colours_change_at_their_epochs_and_share_the_white_noise():
     assert np.corrcoef(red.ravel(), blue.ravel())[0, 1] < 0.5
 
 
+def test_tables_with_the_row_first_and_the_names_of_mmpretrain(params):
+    method = build(position="sincos_rows")
+    seen = jax.jit(method.predict["activations"])(params, {}, BATCH, keyed())
+    first = np.asarray(seen["encoder_input"])[:, 1:]
+    ids = np.asarray(seen["visible_ids"])[..., None]
+    added = first - np.take_along_axis(np.asarray(seen["patch_embed"]), ids, 1)
+    dims = {"encoder": first.shape[-1], "decoder": seen["decoder_input"].shape[-1]}
+    rows = {name: sincos_2d(GRID, dim, first="row") for name, dim in dims.items()}
+    np.testing.assert_allclose(added, rows["encoder"][ids[..., 0]], atol=1e-5)
+    hidden = np.asarray(seen["hidden"])
+    masked = np.asarray(seen["decoder_input"])[:, 1:][hidden]
+    places = np.nonzero(hidden)[1]
+    token = np.asarray(params["decoder"]["mask_token"])
+    np.testing.assert_allclose(masked - token, rows["decoder"][places], atol=1e-5)
+
+    geometry = Geometry(**method.describe["geometry"])
+    arrays = to_torch(params, mmpretrain.rules(geometry))
+    np.testing.assert_allclose(arrays["backbone.pos_embed"][0, 1:], rows["encoder"], atol=1e-6)
+    np.testing.assert_allclose(arrays["neck.decoder_pos_embed"][0, 1:], rows["decoder"], atol=1e-6)
+    inner = ("ln1.weight", "attn.qkv.bias", "attn.proj.weight", "ffn.layers.0.0.weight")
+    assert {f"backbone.layers.1.{name}" for name in inner} <= arrays.keys()
+    assert {f"neck.decoder_blocks.0.{name}" for name in inner} <= arrays.keys()
+    ends = ("backbone.cls_token", "backbone.ln1.bias", "neck.mask_token", "neck.ln1.weight")
+    assert set(ends) <= arrays.keys()
+    again = from_torch(arrays, mmpretrain.rules(geometry), params)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    columns = Geometry(**build().describe["geometry"])
+    with pytest.raises(UserError, match="backbone.pos_embed"):
+        from_torch(arrays, mmpretrain.rules(columns), params)
+
+
 ERRORS = {
+    r"config\.model\.position = 'learned': sincos or sincos_rows": {"position": "learned"},
     r"config\.model\.color = 'grey': \(epoch, one of .*green": {"color": "grey"},
     r"config\.model\.color = .*epochs must rise from 0": {"color": ((5, "green"),)},
     r"config\.model\.sigmas = \(2\.0, 1\.0\)": {"sigmas": (2.0, 1.0)},

@@ -16,6 +16,7 @@ from maskjax.interop.layouts import (
     hf,
     hf_vit,
     mae,
+    mmpretrain,
     resnet,
     swin,
     timm,
@@ -28,6 +29,7 @@ from maskjax.nn.geometry import Geometry
 LAYOUTS: Mapping[str, Callable[[AnyGeometry], Layout]] = {
     "mae": mae.rules,
     "classify": classify.rules,
+    "mmpretrain": mmpretrain.rules,
     "timm": timm.rules,
     "hf": hf.rules,
     "hf5": hf.rules_memory,
@@ -62,6 +64,7 @@ TREES: Mapping[str, Callable[[Iterable[str]], Layout]] = {"dalle": dalle.rules}
 # What a user asks for -> the layouts that this may mean when reading; the first is written.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "mae": ("mae", "classify"),
+    "mmpretrain": ("mmpretrain",),
     "timm": ("timm",),
     "hf": ("hf", "hf5", "hf5saved"),
     "deit": ("timm",),
@@ -123,6 +126,7 @@ CAE_REST = ("rd_pos_embed", "alignment_encoder.*", "regresser.*", "encoder_to_re
 AROUND: Mapping[str, tuple[str, ...]] = {
     "mae": ("decoder_*", "mask_token", "head.*"),
     "classify": ("head.*",),
+    "mmpretrain": ("neck.*", "head.*"),
     "timm": ("decoder_*", "mask_token", "head.*", "head_dist.*"),
     "hf": ("decoder.*",),
     "hf5": ("decoder.*",),

@@ -10,12 +10,12 @@ from maskjax.errors import UserError
 from maskjax.interop.layouts.parts import (
     BlockNames,
     block_stack,
+    decoder_table,
     linear,
     norm,
     patch_embed,
     position,
     require_options,
-    sincos,
     token,
 )
 from maskjax.interop.rules import Layout
@@ -71,7 +71,7 @@ def _rules(geometry: Geometry, names: BlockNames, encoder: str, decoder: str) ->
 def _decoder(geometry: Geometry, names: BlockNames, blocks: str) -> Layout:
     return (
         token("decoder/mask_token", "decoder.mask_token"),
-        sincos("decoder.decoder_pos_embed", geometry.grid, geometry.decoder_dim, cls=True),
+        decoder_table("decoder.decoder_pos_embed", geometry, cls=True),
         *linear("decoder/embed", "decoder.decoder_embed"),
         *block_stack("decoder/blocks", blocks, names),
         *norm("decoder/norm", "decoder.decoder_norm"),

@@ -10,10 +10,10 @@ from maskjax.interop.layouts import timm
 from maskjax.interop.layouts.parts import (
     TIMM_BLOCK,
     block_stack,
+    decoder_table,
     linear,
     norm,
     require_options,
-    sincos,
     token,
 )
 from maskjax.interop.rules import Layout
@@ -34,7 +34,7 @@ def rules(geometry: Geometry) -> Layout:
 def _decoder(geometry: Geometry) -> Layout:
     return (
         token("decoder/mask_token", "mask_token"),
-        sincos("decoder_pos_embed", geometry.grid, geometry.decoder_dim, geometry.cls),
+        decoder_table("decoder_pos_embed", geometry),
         *linear("decoder/embed", "decoder_embed"),
         *block_stack("decoder/blocks", "decoder_blocks.{i}", TIMM_BLOCK),
         *norm("decoder/norm", "decoder_norm"),

@@ -242,6 +242,16 @@ def sincos(
     return Constant(theirs, partial(_sincos, dim=dim, cls=cls, first=first), grid)
 
 
+def decoder_table(theirs: str, geometry: Geometry, cls: bool | None = None) -> Constant:
+    """The fixed table of MAE's decoder, with the encoder's axis first where that is fixed, too.
+
+    ``cls`` is whether there is a row for it; default: whether the geometry has one.
+    """
+    g = geometry
+    cls = g.cls if cls is None else cls
+    return sincos(theirs, g.grid, g.decoder_dim, cls, SINCOS.get(g.position, "column"))
+
+
 def _sincos(grid: tuple[int, int], dim: int, cls: bool, first: str) -> np.ndarray:
     from maskjax.nn.position import sincos_2d  # nn may load flax, which a table of names must not
 
