@@ -140,7 +140,7 @@ def test_tables_with_the_row_first_and_the_names_of_mmpretrain(params):
     again = from_torch(arrays, mmpretrain.rules(geometry), params)
     jax.tree.map(np.testing.assert_array_equal, again, params)
     columns = Geometry(**build().describe["geometry"])
-    with pytest.raises(UserError, match="backbone.pos_embed"):
+    with pytest.raises(UserError, match=r"backbone\.pos_embed"):
         from_torch(arrays, mmpretrain.rules(columns), params)
 
 
