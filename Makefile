@@ -7,7 +7,7 @@ STEPS ?=
 CONFIG := configs/mim/mae.py:demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help venv demo test test-torch lint format bench clean
+.PHONY: help venv demo test test-torch lint format bench chaos soak clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,17 @@ format: venv  ## Rewrites the code as ruff wants it
 bench: venv  ## Ratios of the step and of the input (with PyTorch beside them after `make test-torch`)
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/input.py
+
+SEED ?= 0
+N ?= 20
+SAVES ?= 300
+TESTS := PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(BIN)/python
+
+chaos: venv  ## Kills a run of two processes N times at random moments; every restart must be exact (SEED=n)
+	$(TESTS) tests/chaos.py --seed=$(SEED) --kills=$(N)
+
+soak: venv  ## SAVES saves in one run; the host memory must stay flat
+	$(TESTS) tests/soak.py --saves=$(SAVES)
 
 clean:  ## Removes the environment and the caches, not runs/
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

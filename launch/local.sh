@@ -17,7 +17,9 @@ count=$1
 shift
 python=${PYTHON:-python}
 if [[ -n ${DEVICES:-} ]]; then
-  export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$DEVICES"
+  # On few cores one process may compile for minutes while another one waits for it.
+  export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$DEVICES \
+--xla_cpu_collective_timeout_seconds=600 --xla_cpu_collective_call_terminate_timeout_seconds=600"
 fi
 
 pids=()

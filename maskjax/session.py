@@ -122,7 +122,7 @@ class Session(contextlib.ExitStack):
     def _restore_or_start(self) -> tuple[TrainState, int, int]:
         if self.checkpoints.latest_step() is None:
             return self.parts.start(), 0, 0
-        state, position, meta = self.checkpoints.restore(self.parts.abstract_state)
+        state, position, meta = self.checkpoints.restore_newest(self.parts.abstract_state)
         step = int(jax.device_get(state.step))
         processes.say(f"{self.workdir}: resuming at step {step} (example {position:,})")
         return state, position, meta.get("skipped", 0)

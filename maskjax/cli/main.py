@@ -80,7 +80,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
         return module.run(args) or 0
     except UserError as error:
         print(f"maskjax {command}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"maskjax {command}: interrupted", file=sys.stderr)
         return 130

@@ -46,6 +46,20 @@ def wait(name: str, seconds: float) -> list[int]:
     return []
 
 
+def exchange(name: str, text: str, seconds: float) -> dict[int, str]:
+    """{process: what it says}, after all have said something; `name` is used once.
+
+    Raises:
+        JaxRuntimeError: if somebody did not come in time.
+    """
+    client = _client()
+    if client is None:
+        return {0: text}
+    post(f"exchange/{name}", text or " ")
+    client.wait_at_barrier(f"maskjax/exchange/{name}", int(1000 * seconds))
+    return {index: said.strip() for index, said in read(f"exchange/{name}").items()}
+
+
 def _client() -> Any:
     if not multihost.is_jax_distributed_client_initialized():
         return None

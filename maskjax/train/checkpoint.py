@@ -23,13 +23,16 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 import maskjax
 from maskjax.errors import UserError
+from maskjax.train import blackboard
 from maskjax.train.leaves import Leaf, by_name, checksums, compare, like, nested
 from maskjax.train.migrations import FORMAT_VERSION, Stored, migrate
 from maskjax.train.retention import Retention
+from maskjax.train.storage import DamagedError, readable, together, writable
 
 log = logging.getLogger(__name__)
 PyTree = Any
@@ -67,10 +70,12 @@ class Checkpoints:
         self._in_flight = (0, 0.0)
         # Orbax's own read_only warns about itself at every start.
         options = ocp.CheckpointManagerOptions(create=False)
-        if not read_only:
-            options = self._retention.options(self._committed)
         items = ("state", "data", "meta")
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=items)
+        with writable(self.directory, self.latest_step):
+            if not read_only:
+                epath.Path(self.directory).mkdir(parents=True, exist_ok=True)
+                options = self._retention.options(self._committed)
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=items)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -107,7 +112,7 @@ class Checkpoints:
         if not (force or self._manager.should_save(step)) or step in self._manager.all_steps():
             return False
         self._wait_for_previous(step)
-        with _orbax_conditions():
+        with _orbax_conditions(), writable(self.directory, self.latest_step):
             start = time.monotonic()
             self._in_flight = (step, start)
             log.info("checkpoint %d: saving to %s (host memory %s)", step, self.directory, _rss())
@@ -146,6 +151,37 @@ class Checkpoints:
         state = like(abstract, self._read(step, stored, wanted))
         log.info("checkpoint %d: restored from %s", step, self.directory)
         return state, stored.data["position"], stored.meta
+
+    def restore_newest(self, abstract: PyTree) -> tuple[PyTree, int, dict]:
+        """As `restore`, of the newest checkpoint that is whole; for a run that goes on writing.
+
+        Damaged ones that are newer are set aside as "damaged-<step>"; a warning names them.
+
+        Raises:
+            UserError: as `restore`; if none is whole, nothing is touched.
+        """
+        self.wait()
+        damaged: dict[int, DamagedError] = {}
+        for step in reversed(self.all_steps()):
+            try:
+                found = self.restore(abstract, step)
+            except DamagedError as error:
+                damaged[step] = error
+                continue
+            self._set_aside(damaged)
+            return found
+        raise next(iter(damaged.values()), None) or self._nothing()
+
+    def _set_aside(self, damaged: dict[int, DamagedError]) -> None:
+        for step, error in damaged.items():
+            aside = f"{self.directory}/damaged-{step}"
+            log.warning("checkpoint %d was skipped and is now %s: %s", step, aside, error)
+            if jax.process_index() == 0:
+                epath.Path(aside).rmtree(missing_ok=True)
+                epath.Path(self._where(step)).rename(aside)
+        if damaged:
+            blackboard.exchange(f"aside/{self.directory}", "", 3600)
+            self._manager.reload()
 
     def restore_params(
         self,
@@ -194,12 +230,18 @@ class Checkpoints:
         return self._manager.reached_preemption(step)
 
     def wait(self) -> None:
-        """Return when no save is running; raises what went wrong in the last one."""
-        self._manager.wait_until_finished()
+        """Return when no save is running.
+
+        Raises:
+            StorageError: if the last one failed.
+        """
+        with writable(self.directory, self.latest_step):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, then free the threads."""
-        self._manager.close()
+        """Wait, then free the threads; raises as `wait`."""
+        with writable(self.directory, self.latest_step):
+            self._manager.close()
 
     def _wait_for_previous(self, step: int) -> None:
         if self._manager.is_saving_in_progress():
@@ -226,21 +268,28 @@ class Checkpoints:
         if step is None and steps:
             return steps[-1]
         if step not in steps:
-            wanted = "finished checkpoint" if step is None else f"checkpoint of step {step}"
-            found = ", ".join(map(str, steps)) or "none"
-            raise UserError(f"{self.directory}: no {wanted} (steps found: {found})")
+            raise self._nothing(step)
         return step
+
+    def _nothing(self, step: int | None = None) -> UserError:
+        steps = self.all_steps()
+        wanted = "finished checkpoint" if step is None else f"checkpoint of step {step}"
+        found = ", ".join(map(str, steps)) or "none"
+        return UserError(f"{self.directory}: no {wanted} (steps found: {found})")
 
     def _describe(self, step: int) -> Stored:
         """Read `meta` and `data`, and bring them to the current format."""
-        with _orbax_conditions(), _readable(self._where(step)):
-            json_items = {name: ocp.args.JsonRestore() for name in ("meta", "data")}
-            items = self._manager.restore(step, args=ocp.args.Composite(**json_items))
-            meta = dict(items.meta)
+
+        def read() -> Stored:
+            folder, handler = epath.Path(self._where(step)), ocp.JsonCheckpointHandler()
+            meta, data = (dict(handler.restore(folder / item)) for item in ("meta", "data"))
             table = meta.pop("leaves")
             leaves = {n: Leaf(n, tuple(shape), *rest) for n, (shape, *rest) in table.items()}
-            stored = migrate(Stored(meta, dict(items.data), leaves), self._where(step))
+            stored = migrate(Stored(meta, data, leaves), self._where(step))
             return replace(stored, data={"position": int(stored.data["position"])})
+
+        with _orbax_conditions():
+            return together(self._where(step), read)
 
     def _read(self, step: int, stored: Stored, wanted: dict[str, Any]) -> dict[str, jax.Array]:
         """{name: array} of the wanted leaves, each placed as wanted, checksums compared."""
@@ -251,13 +300,20 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(target),
             partial_restore=True,
         )
-        with _orbax_conditions(), _readable(self._where(step)):
-            items = self._manager.restore(step, args=ocp.args.Composite(state=args))
-            by_place = by_name(items.state)
-            arrays = {name: by_place[place] for name, place in places.items()}
-            for name, found in checksums(arrays).items():
-                if stored.leaves[name].checksum not in (None, found):
-                    raise ValueError(f"the values of {name} are not those that were saved")
+
+        def read() -> dict[str, jax.Array]:
+            # The handler itself: Orbax's manager waits for the other processes after reading, also
+            # for one that could not read.
+            folder = epath.Path(self._where(step)) / "state"
+            by_place = by_name(ocp.PyTreeCheckpointHandler().restore(folder, args=args))
+            return {name: by_place[place] for name, place in places.items()}
+
+        with _orbax_conditions():
+            arrays = together(self._where(step), read)
+            with readable(self._where(step)):
+                for name, found in checksums(arrays).items():
+                    if stored.leaves[name].checksum not in (None, found):
+                        raise ValueError(f"the values of {name} are not those that were saved")
         return arrays
 
 
@@ -293,21 +349,6 @@ def _orbax_conditions() -> Iterator[None]:
         raise RuntimeError("save and restore outside of `jax.set_mesh`: enter it around the step")
     with jax.transfer_guard("allow"):
         yield
-
-
-@contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Say which checkpoint it was when Orbax, tensorstore or json cannot read it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = (str(error).strip() or "no message").splitlines()[0][:300]
-        raise UserError(
-            f"{where}: the checkpoint is damaged or was changed: {type(error).__name__}: {reason};"
-            " move the directory away to go on from an older one"
-        ) from error
 
 
 def _rss() -> str:

@@ -152,7 +152,7 @@ def together() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         if isinstance(error, UserError):
-            leave(2, str(error))
+            leave(error.exit_code, str(error))
         traceback.print_exc()
         if isinstance(error, jax.errors.JaxRuntimeError):
             leave(RESTART, _who_left(error))

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -62,7 +63,14 @@ class Retention:
                     keep_checkpoints_without_metrics=False,
                 )
             )
+        # Named processes: Orbax then waits for them by barriers that end in time, and not by a
+        # collective of the devices, which would also run beside the steps.
+        everyone = set(range(jax.process_count())) if jax.process_count() > 1 else None
         return ocp.CheckpointManagerOptions(
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes=everyone, barrier_sync_key_prefix="maskjax"
+            ),
             save_decision_policy=policies.AnySavePolicy(save),
             preservation_policy=policies.AnyPreservationPolicy(keep),
             # Not asked when there is a policy, but without it Orbax would not write the metric.

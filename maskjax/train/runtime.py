@@ -25,7 +25,8 @@ def enable_compile_cache(directory: str | None = None) -> str:
     default = pathlib.Path("~/.cache/maskjax/jax").expanduser()
     directory = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(default)
     jax.config.update("jax_compilation_cache_dir", directory)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     return directory
 
 
