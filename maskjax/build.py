@@ -22,6 +22,7 @@ from maskjax.masking import Draws
 from maskjax.method import Batch, Method, Schedule, Tree, build_method, require
 from maskjax.options import for_platform
 from maskjax.train import fill, optim, sharding
+from maskjax.train import guard as guards
 from maskjax.train.feed import to_devices
 from maskjax.train.retention import Retention
 from maskjax.train.state import TrainState, create_state
@@ -77,7 +78,7 @@ class Experiment:
 
     def _create(self, key: Array) -> TrainState:
         example = zeros(example_batch(self.config, 1))
-        return create_state(self.method, self.optimizers, key, example)
+        return _new_state(self.config, self.method, self.optimizers, key, example)
 
     def parameter_table(self) -> str:
         """Every parameter: path, shape, group, learning-rate multiplier, weight decay; totals."""
@@ -99,7 +100,14 @@ class Experiment:
             accumulate=config.train.accumulate,
             shardings=Shardings(self.mesh, shardings, sharding.batch_sharding(self.mesh)),
             seed=config.seed,
+            max_skipped=config.train.max_skipped,
         )
+
+    def watch(self) -> guards.Watch | None:
+        """What looks at the guard of the step, None if it has none."""
+        limit = self.config.train.max_skipped
+        leaves = guards.gradient_leaves(self.method, self.abstract_state.params)
+        return guards.Watch(limit, leaves) if limit else None
 
     def check_step(self):
         """Traces one step without compiling it, so that shape errors come before a long compile.
@@ -114,6 +122,7 @@ class Experiment:
             self.optimizers,
             accumulate=self.config.train.accumulate,
             seed=self.config.seed,
+            max_skipped=self.config.train.max_skipped,
         )
         jax.eval_shape(
             functools.partial(step, static=self.method.static(0)), self.abstract_state, batch
@@ -146,7 +155,7 @@ def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Ex
     )
     optimizers = {"main": optimizer}
     abstract = jax.eval_shape(
-        lambda key: create_state(method, optimizers, key, zeros(example_batch(config, 1))),
+        lambda key: _new_state(config, method, optimizers, key, zeros(example_batch(config, 1))),
         _init_key(config),
     )
     shardings = sharding.param_shardings(abstract, mesh)
@@ -156,6 +165,12 @@ def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Ex
         shardings,
     )
     return Experiment(config, method, schedule, optimizers, learning_rate, mesh, abstract)
+
+
+def _new_state(config, method, optimizers, key: Array, example: Batch) -> TrainState:
+    state = create_state(method, optimizers, key, example)
+    guard = guards.new_guard(method, state.params) if config.train.max_skipped else {}
+    return dataclasses.replace(state, guard=guard)
 
 
 def run_length(config: ConfigDict, num_examples: int) -> Schedule:
@@ -190,7 +205,10 @@ def check_settings(config: ConfigDict):
         "data.workers": config.data.workers,
         "data.timeout": config.data.timeout,
         "train.log_every": config.train.log_every,
+        "train.max_skipped": config.train.max_skipped,
         "evaluate.every": late.every,
+        "profile.start": config.profile.start,
+        "profile.steps": config.profile.steps,
     }
     for key, value in counts.items():
         require(value >= 0, key, value, "must not be negative")

@@ -83,6 +83,9 @@ def default_config(method: str) -> ConfigDict:
             "epochs": 0.0,
             "accumulate": 1,  # micro-batches per step
             "log_every": 50,
+            # Steps in a row without a finite loss and gradient that are left out before the run
+            # ends; 0 = the first one that is seen ends it.
+            "max_skipped": 10,
         },
         "checkpoint": {
             "every": 1000,  # steps; the last step is always saved
@@ -101,6 +104,8 @@ def default_config(method: str) -> ConfigDict:
             "on_error": "error",  # unusable test examples: error, or skip (leave out, warn)
         },
         "tensorboard": True,
+        # Steps recorded into WORKDIR/profile, counted from where the process starts; 0 = none.
+        "profile": {"start": 10, "steps": 0},
         "init_from": "",  # safetensors or npz file in any known layout: weights only
         "init_missing": (),  # what that file may lack, such as ("decoder/*",)
         "init_unused": (),  # keys of it that may be left over, such as ("head.*",)
@@ -116,10 +121,12 @@ FREE_KEYS = (
     "data.timeout",
     "train.log_every",
     "train.accumulate",
+    "train.max_skipped",
     "checkpoint",
     "mesh",
     "evaluate",
     "tensorboard",
+    "profile",
 )
 
 
@@ -276,7 +283,9 @@ def restored_config(resolved: dict[str, Any]) -> ConfigDict:
 
     config = ConfigDict(tuples(resolved), convert_dict=True)
     for name, section in default_config(config.method).items():
-        if isinstance(section, ConfigDict) and name != "model":
+        if name not in config:
+            config[name] = section
+        elif isinstance(section, ConfigDict) and name != "model":
             for key in set(section) - set(config.get(name, ())):
                 config[name][key] = section[key]
     return config

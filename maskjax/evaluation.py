@@ -28,13 +28,16 @@ WITH_BASELINE = ("knn", "linear_probe", "rank")
 MASK_SEED = 0
 
 
-def scores_of_run(run: SavedRun, names: Sequence[str], writer: Writer) -> Iterator[Score]:
+def scores_of_run(
+    run: SavedRun, names: Sequence[str], writer: Writer, *, baselines: bool = True
+) -> Iterator[Score]:
     """Raw pixels, random init and the run's weights, evaluator by evaluator; pictures are written.
 
     Args:
         run: opened run.
         names: evaluators, as `config.evaluate.evaluators`.
         writer: gets the pictures.
+        baselines: False = the run's weights only.
 
     Raises:
         UserError: for an unknown evaluator, or data that cannot be read.
@@ -42,7 +45,7 @@ def scores_of_run(run: SavedRun, names: Sequence[str], writer: Writer) -> Iterat
     shared = tuple(name for name in names if name in WITH_BASELINE)
     trained = types.SimpleNamespace(params=run.params, extra=run.extra, step=run.step)
     plans = [(trained, names, run.weights)]
-    if shared:
+    if shared and baselines:
         params, extra = random_weights(run)
         untrained = types.SimpleNamespace(params=params, extra=extra, step=0)
         pixels = ("raw_pixels",) if set(shared) & {"knn", "linear_probe"} else ()

@@ -18,14 +18,18 @@ from maskjax.evaluate.hosts import gather, total
 from maskjax.observe import flops, run_files
 from maskjax.observe.bad_examples import BadExamples
 from maskjax.observe.files import write_atomic
+from maskjax.observe.goodput import Goodput
 from maskjax.observe.progress import Progress
 from maskjax.observe.writers import open_writers
 from maskjax.train import processes, runtime, sharding
 from maskjax.train.checkpoint import Checkpoints
 from maskjax.train.feed import DeviceBatches
+from maskjax.train.guard import rearmed
+from maskjax.train.instruments import CompileAlarm, Profiled
 from maskjax.train.interrupt import AgreedStop, StopRequest
 from maskjax.train.loop import Every, Hooks, run_loop
 from maskjax.train.state import TrainState
+from maskjax.train.step import StepFn
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,8 @@ class Session(contextlib.ExitStack):
         self.learning_rate = jax.jit(parts.learning_rate)
         self.total_steps = parts.schedule.total_steps
         self.scores: tuple[int, dict[str, float]] = (0, {})  # of the last evaluation, and its step
+        self.left_out = 0.0  # steps, as last told
+        self.goodput = Goodput(self.began)
         # Closed again if anything here fails; but of several processes, one that fails must not
         # wait for the others in closing.
         with contextlib.ExitStack() as opened, processes.together():
@@ -93,11 +99,12 @@ class Session(contextlib.ExitStack):
         ):
             self.state = run_loop(
                 self.state,
-                self.parts.step(),
+                self._step(),
                 self.device_batches,
                 self._hooks(stop),
                 total_steps=self.total_steps,
                 static=self.parts.method.static,
+                watch=self.parts.watch(),
             )
         with processes.together():
             self.checkpoints.wait()
@@ -108,6 +115,16 @@ class Session(contextlib.ExitStack):
         if jax.process_count() == 1:
             return StopRequest()
         return AgreedStop(self.checkpoints.reached_preemption, self.start_step)
+
+    def _step(self) -> StepFn:
+        """The step with an alarm for compilation, and its profile if one is wanted."""
+        self.alarm = step = CompileAlarm(self.parts.step())
+        profile = self.config.profile
+        if profile.steps and jax.process_index() == 0:
+            step = Profiled(step, self.workdir / "profile", profile.start, profile.steps)
+            self.callback(step.close)
+        self.goodput.started()
+        return step
 
     def _open_checkpoints(self) -> Checkpoints:
         options = self.config.checkpoint
@@ -125,7 +142,7 @@ class Session(contextlib.ExitStack):
         state, position, meta = self.checkpoints.restore_newest(self.parts.abstract_state)
         step = int(jax.device_get(state.step))
         processes.say(f"{self.workdir}: resuming at step {step} (example {position:,})")
-        return state, position, meta.get("skipped", 0)
+        return rearmed(state), position, meta.get("skipped", 0)
 
     def _open_data(self, source: Source) -> TrainIterator:
         resumed = self.start_step > 0
@@ -197,12 +214,20 @@ class Session(contextlib.ExitStack):
             seconds = time.monotonic() - self.began
             processes.say(f"first step done after {seconds:.1f} s: imports, data, compilation")
         values |= self._data_metrics(done)
+        self._tell_skipped(values.get("guard/skipped", 0.0))
+        spent = {"compile": self.alarm.seconds, "data": self.device_batches.waited}
+        values |= self.goodput.shares(**spent)
         if speed is not None:
             values["images_per_second"] = speed
             mfu = self._mfu(speed)
             if mfu is not None:
                 values["mfu"] = mfu
         self.writers.scalars(done, values)
+
+    def _tell_skipped(self, skipped: float):
+        if skipped > self.left_out:
+            log.warning("%d steps so far were left out: loss or gradient not finite", skipped)
+        self.left_out = skipped
 
     def _data_metrics(self, done: int) -> dict[str, float]:
         wait = np.array([[self.device_batches.wait_share()]])
@@ -226,7 +251,7 @@ class Session(contextlib.ExitStack):
     def _evaluate(self, done: int, state: TrainState):
         from maskjax.evaluation import evaluate_state
 
-        with self.progress.pause():
+        with self.progress.pause(), self.goodput.measure("evaluate"):
             scores = evaluate_state(self.parts, state, self.config.evaluate.during, self.writers)
             self.writers.scalars(done, scores)
         self.scores = (done, scores)
@@ -235,7 +260,7 @@ class Session(contextlib.ExitStack):
         step, scores = self.scores
         ranked = {**metrics, **(scores if step == done else {})}
         meta = {"config": self.config.to_dict(), "skipped": self._num_skipped(done)}
-        with self.progress.pause():
+        with self.progress.pause(), self.goodput.measure("save"):
             self.checkpoints.save(done, state, self._position(done), meta, ranked, force=True)
 
     def _report(self):
@@ -246,6 +271,7 @@ class Session(contextlib.ExitStack):
             "device": runtime.device_report(self.parts.mesh),
             "processes": processes.names(),
             "parameters": params,
+            "total_steps": self.total_steps,
             "step_flops_per_image": self.parts.method.step_flops,
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         }

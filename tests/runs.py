@@ -85,7 +85,11 @@ def exact(workdir) -> dict[int, dict[str, float]]:
     """{step: its line without what depends on the clock}."""
     clock = ("time", "images_per_second", "mfu", "data/wait")
     return {
-        int(line["step"]): {key: value for key, value in line.items() if key not in clock}
+        int(line["step"]): {
+            key: value
+            for key, value in line.items()
+            if key not in clock and not key.startswith("goodput/")
+        }
         for line in lines(workdir)
     }
 

@@ -18,6 +18,7 @@ from maskjax.errors import UserError
 from maskjax.observe import metrics_file, report_scores, run_files
 from maskjax.observe.curves import line_chart
 from maskjax.observe.files import read_json, write_atomic
+from maskjax.observe.goodput import goodput_text
 from maskjax.observe.progress import format_duration
 from maskjax.observe.report_style import folded, page, section, sentence, table
 
@@ -61,7 +62,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(summary(config, lines, facts))}</p>",
         *report_scores.sections(_load(workdir / SCORES)),
-        section("Training", *_curves(lines)),
+        section("Training", *_curves(lines), *_goodput(lines)),
         *_pictures(workdir / PICTURES),
         section("Configuration", *_configuration(workdir, config)),
     ]
@@ -137,6 +138,12 @@ def _curves(lines: list[dict[str, float]]) -> list[str]:
     if not charts:
         return [sentence("No loss has been logged yet (metrics.jsonl is missing or empty).")]
     return charts
+
+
+def _goodput(lines: list[dict[str, float]]) -> list[str]:
+    """Where the time of the last start went."""
+    text = goodput_text(next((x for x in reversed(lines) if "goodput/steps" in x), {}))
+    return [sentence(f"Time since the run was last started: {text}.")] if text else []
 
 
 def _pictures(folder: pathlib.Path) -> list[str]:

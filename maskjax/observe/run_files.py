@@ -31,9 +31,13 @@ def write_facts(workdir: str | os.PathLike, facts: Mapping[str, Any]) -> None:
 
     The report shows "device"; versions and the like are kept for whoever reads the file.
     """
+    write_json(pathlib.Path(workdir) / FACTS, {**read_facts(workdir), **facts})
+
+
+def read_facts(workdir: str | os.PathLike) -> dict[str, Any]:
+    """What `write_facts` wrote, {} if nothing yet."""
     path = pathlib.Path(workdir) / FACTS
-    known = read_json(path) if path.is_file() else {}
-    write_json(path, {**known, **facts})
+    return read_json(path) if path.is_file() else {}
 
 
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:

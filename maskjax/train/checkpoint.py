@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import SingleDeviceSharding
@@ -147,8 +148,10 @@ class Checkpoints:
         step = self._pick(step)
         stored, where = self._describe(step), self._where(step)
         wanted = by_name(abstract)
-        compare(stored.leaves, wanted, where)
-        state = like(abstract, self._read(step, stored, wanted))
+        kept, new = _without_guard(stored.leaves, wanted)
+        compare(kept, {name: leaf for name, leaf in wanted.items() if name not in new}, where)
+        arrays = self._read(step, stored, {n: wanted[n] for n in wanted if n not in new})
+        state = like(abstract, arrays | {n: _zeros(leaf) for n, leaf in new.items()})
         log.info("checkpoint %d: restored from %s", step, self.directory)
         return state, stored.data["position"], stored.meta
 
@@ -315,6 +318,17 @@ class Checkpoints:
                     if stored.leaves[name].checksum not in (None, found):
                         raise ValueError(f"the values of {name} are not those that were saved")
         return arrays
+
+
+def _without_guard(stored: dict[str, Leaf], wanted: dict[str, Any]) -> tuple[dict, dict]:
+    """Guards may come and go: (stored leaves without one that is not wanted, those not stored)."""
+    kept = {n: leaf for n, leaf in stored.items() if n in wanted or not n.startswith("guard/")}
+    new = {n: leaf for n, leaf in wanted.items() if n not in stored and n.startswith("guard/")}
+    return kept, new
+
+
+def _zeros(leaf: Any) -> jax.Array:
+    return jax.device_put(np.zeros(leaf.shape, leaf.dtype), _placed(leaf).sharding)
 
 
 def _own_meta(leaves: dict[str, jax.Array]) -> dict[str, Any]:

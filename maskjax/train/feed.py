@@ -25,11 +25,15 @@ class DeviceBatches(Iterator[Batch]):
     Args:
         batches: this process's rows of each global batch.
         sharding: of the first axis of every array.
+
+    Attributes:
+        waited: seconds of waiting for `batches` so far.
     """
 
     def __init__(self, batches: Iterator[Mapping[str, np.ndarray]], sharding: NamedSharding):
         self._batches, self._sharding = batches, sharding
         self._ahead: Batch | None = None
+        self.waited = 0.0
         self._waited, self._since = 0.0, time.monotonic()
 
     def __next__(self) -> Batch:
@@ -49,5 +53,7 @@ class DeviceBatches(Iterator[Batch]):
     def _fetch(self) -> Batch | None:
         start = time.monotonic()
         batch = next(self._batches, None)
-        self._waited += time.monotonic() - start
+        seconds = time.monotonic() - start
+        self._waited += seconds
+        self.waited += seconds
         return None if batch is None else to_devices(batch, self._sharding)

@@ -2,23 +2,20 @@
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import jax
 from jax import Array
 
-from maskjax.errors import UserError
+from maskjax.train.guard import NonFiniteLossError, Watch
 from maskjax.train.state import TrainState
 from maskjax.train.step import StepFn
 
 Metrics = Mapping[str, float]
 
 _STEPS_AHEAD = 2
-
-
-class NonFiniteLossError(UserError):
-    """The loss or gradient became NaN or infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +63,7 @@ def run_loop(
     *,
     total_steps: int,
     static: Callable[[int], Hashable] = lambda step: None,
+    watch: Watch | None = None,
 ) -> TrainState:
     """Trains from `state.step` to `total_steps`.
 
@@ -75,7 +73,8 @@ def run_loop(
          so that what it has to wait for in 1 is what they have to wait for;
       3. log, if due or if this was the first step: here (and before a save) the host waits for the
          step, and a loss or gradient that is not finite ends the run, before anything of it is
-         saved;
+         saved; of a guarded step (`train.guard`) only after a number of them in a row, and the
+         state from before them is saved;
       4. evaluate, if due;
       5. save, if due: the state and the position of the next example;
       6. stop, if asked: saves first.
@@ -88,6 +87,7 @@ def run_loop(
         hooks: what happens between steps.
         total_steps: where to end.
         static: host-side `Method.static`.
+        watch: of the guard that the step has, if it has one.
 
     Raises:
         NonFiniteLossError: if the logged loss or gradient norm is not finite.
@@ -106,8 +106,7 @@ def run_loop(
         log, save = hooks.log.due(done, last or stop), hooks.save.due(done, last or stop)
         log |= done == first + 1
         if log or save:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            _check_finite(done, values)
+            values = _fetch(metrics, watch, functools.partial(hooks.save.call, done, state), done)
         if log:
             hooks.log.call(done, values)
         if hooks.evaluate.due(done, last):
@@ -117,6 +116,19 @@ def run_loop(
         if stop:
             break
     return state
+
+
+def _fetch(
+    metrics: Mapping[str, Array], watch: Watch | None, save: Callable[[Metrics], None], done: int
+) -> Metrics:
+    """The numbers of a finished step; raises, after a save of what is good, if there is no more."""
+    found = jax.device_get(metrics)
+    values = watch.logged(found) if watch else {name: float(v) for name, v in found.items()}
+    if watch and watch.over(found):
+        save(values)
+        raise watch.error(done, found)
+    _check_finite(done, values)
+    return values
 
 
 def _check_finite(done: int, metrics: Metrics):

@@ -28,6 +28,7 @@ from maskjax.train.schedules import (
     warmup_drops,
     warmup_linear,
 )
+from maskjax.train.spikes import skip_spikes
 
 log = logging.getLogger(__name__)
 PyTree = Any
@@ -60,6 +61,9 @@ DEFAULTS: dict[str, Any] = {
     "no_decay": NO_DECAY,  # regex of paths without weight decay; "" = decay everything
     "groups": (),  # ((regex, "frozen" | "no_decay" | "lr*0.1"), ...), asked before the method's own
     "clip_norm": 0.0,  # 0 = off
+    # Updates are left out where the loss is this many standard deviations above its running mean
+    # (`train.spikes`); 0 = never.
+    "spike_sigmas": 0.0,
     "layer_decay": 0.0,  # 0 = off; needs a method with `layers`
     "ema": 0.0,  # decay of the parameter average; 0 = off
 }
@@ -67,7 +71,10 @@ DEFAULTS: dict[str, Any] = {
 _SCHEDULES = ("cosine", "cosine_through", "linear", "constant", "step")
 # key -> (lowest, highest, whether highest itself is allowed)
 _RANGES = {
-    **dict.fromkeys(("base_lr", "lr", "min_lr", "weight_decay", "clip_norm"), (0, math.inf, False)),
+    **dict.fromkeys(
+        ("base_lr", "lr", "min_lr", "weight_decay", "clip_norm", "spike_sigmas"),
+        (0, math.inf, False),
+    ),
     **dict.fromkeys(("warmup_lr", "warmup_steps", "warmup_epochs"), (0, math.inf, False)),
     **dict.fromkeys(("eps", "trust_coefficient", "drop_factor"), (1e-30, math.inf, False)),
     "lr_batch": (1, math.inf, False),
@@ -125,6 +132,7 @@ def build_optimizer(
         stages.append(_scale_by_multipliers(rules))
     stages.append(optax.scale_by_learning_rate(schedule))
     tx = _checked_float32(optax.chain(*stages), rules)
+    tx = skip_spikes(tx, cfg.spike_sigmas) if cfg.spike_sigmas else tx
     return (with_ema(tx, cfg.ema) if cfg.ema else tx), schedule
 
 

@@ -23,12 +23,14 @@ class TrainState:
         params: trained (and frozen) parameters, float32.
         opt_state: {optimizer name: its state}.
         extra: what the method keeps beside its parameters (teachers, EMA, queues, statistics).
+        guard: counters of steps that were left out (`train.guard`); {} without a guard.
     """
 
     step: Array
     params: Tree
     opt_state: dict[str, Tree]
     extra: Tree
+    guard: dict[str, Array] = dataclasses.field(default_factory=dict)
 
 
 Optimizers = Mapping[str, optax.GradientTransformation]

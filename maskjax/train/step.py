@@ -22,7 +22,9 @@ from maskjax import losses
 from maskjax.errors import UserError
 from maskjax.masking import Draws
 from maskjax.method import Aux, Batch, Mean, Method, Phase, Terms, Tree
+from maskjax.train.guard import guard_metrics, guarded
 from maskjax.train.sharding import replicated
+from maskjax.train.spikes import spikes_skipped
 from maskjax.train.state import Optimizers, TrainState, optimizer_scopes
 from maskjax.train.tree import subtree, with_subtree
 
@@ -55,6 +57,7 @@ def make_train_step(
     accumulate: int = 1,
     shardings: Shardings | None = None,
     seed: int = 0,
+    max_skipped: int = 0,
 ) -> StepFn:
     """The jitted step (state, batch, static=None) -> (state, metrics); the state is donated.
 
@@ -69,6 +72,9 @@ def make_train_step(
             sums and weights are added up over the micro-batches before any division.
         shardings: mesh and shardings of state and batch; None = one device.
         seed: of every draw.
+        max_skipped: steps in a row whose loss or gradient is not finite that are left out; after
+            them nothing changes any more (see `train.guard`). The state needs a guard:
+            `replace(state, guard=new_guard(method, state.params))`. 0 = every step is taken.
 
     Raises:
         UserError: if accumulate > 1 and the method's loss couples examples, or the optimizers do
@@ -91,7 +97,13 @@ def make_train_step(
                 " examples"
             )
         context = _Context(batch, jax.random.key(seed), state.step, static, accumulate)
-        return _step(method, optimizers, state, context)
+        new, metrics, leaves = _step(method, optimizers, state, context)
+        if (spikes := spikes_skipped(new.opt_state)) is not None:
+            metrics["guard/spikes"] = jnp.float32(spikes)
+        if max_skipped:
+            new = guarded(state, new, metrics["loss"], leaves, max_skipped)
+            metrics |= guard_metrics(new.guard)
+        return new, metrics
 
     options = {}
     if shardings is not None:
@@ -130,10 +142,11 @@ class _MeshBound:
 
 def _step(
     method: Method, optimizers: Optimizers, state: TrainState, context: _Context
-) -> tuple[TrainState, Metrics]:
+) -> tuple[TrainState, Metrics, Array]:
+    """New state, metrics, and bool[leaves of the gradient]: whether each is finite."""
     params, opt_state = state.params, dict(state.opt_state)
     metrics: Metrics = {"loss": jnp.float32(0)}
-    squares, means = jnp.float32(0), {}
+    squares, means, leaves = jnp.float32(0), {}, []
     for phase in method.phases:
         run = functools.partial(
             _run_phase, phase, optimizers[phase.optimizer], extra=state.extra, context=context
@@ -144,16 +157,18 @@ def _step(
         else:
             outputs = _sometimes(run, phase.every, context.step, operands)
         params, opt_state[phase.optimizer], (terms, aux, square) = outputs
+        leaves.append(jnp.isfinite(square))
         _check_names({*metrics, *means, "grad_norm"}, {*aux, *(f"loss/{name}" for name in terms)})
         metrics["loss"] += losses.total(terms)
         metrics |= {f"loss/{name}": losses.total({name: term}) for name, term in terms.items()}
-        squares, means = squares + square, {**means, **aux}
+        squares, means = squares + square.sum(), {**means, **aux}
     extra = method.after_update(params, state.extra, means, context.step)
     metrics["grad_norm"] = jnp.sqrt(squares)
     # Means with axes (batch statistics, counts of codes) are for `after_update` only.
     scalars = {name: mean for name, mean in means.items() if jnp.ndim(mean.sum) == 0}
     metrics |= {n: mean.sum / jnp.maximum(mean.count, 1e-9) for n, mean in scalars.items()}
-    return TrainState(state.step + 1, params, opt_state, extra), metrics
+    new = TrainState(state.step + 1, params, opt_state, extra, state.guard)
+    return new, metrics, jnp.concatenate(leaves)
 
 
 def _check_names(taken: set[str], new: set[str]):
@@ -184,7 +199,10 @@ def _run_phase(
     extra: Tree,
     context: _Context,
 ) -> tuple[Tree, Tree, tuple[Terms, Aux, Array]]:
-    """Gradient and update of one phase: new params, new optimizer state, (terms, aux, |g|^2)."""
+    """Gradient and update of one phase: new params, new optimizer state, (terms, aux, |g|^2).
+
+    The last is float32[leaves of the gradient].
+    """
     trained = subtree(params, phase.wrt)
 
     def terms_of(trained: Tree, batch: Batch) -> tuple[Terms, Aux]:
@@ -193,11 +211,13 @@ def _run_phase(
         return phase.fn(full, extra, batch, draws, context.step, context.static)
 
     grads, terms, aux = _gradient(terms_of, trained, context.batch, context.accumulate)
-    updates, opt_state = optimizer.update(grads, opt_state, trained)
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, opt_state = optimizer.update(grads, opt_state, trained, value=losses.total(terms))
     params = with_subtree(params, phase.wrt, optax.apply_updates(trained, updates))
     terms = {name: losses.Term(*map(jnp.float32, term)) for name, term in terms.items()}
     aux = {name: Mean(*map(jnp.float32, mean)) for name, mean in aux.items()}
-    return params, opt_state, (terms, aux, jnp.square(optax.tree.norm(grads)))
+    squares = [jnp.sum(jnp.square(jnp.float32(leaf))) for leaf in jax.tree.leaves(grads)]
+    return params, opt_state, (terms, aux, jnp.stack(squares))
 
 
 def _gradient(
