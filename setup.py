@@ -74,6 +74,9 @@ setup(
         # Compilers for TPUs and GPUs that are not there (maskjax.plan); Linux only.
         "aot": [LIBTPU],
         "aot-gpu": ["jax-cuda12-plugin>=0.10.2", "jax-cuda12-pjrt>=0.10.2"],
+        # Where else the numbers of a run may go (config.wandb, config.mlflow).
+        "wandb": ["wandb>=0.18"],
+        "mlflow": ["mlflow-skinny>=2.16"],
         "torch": ["torch>=2.6", "transformers>=5.0", "timm>=1.0.20"],
         "stablehlo": ["flatbuffers>=24.3"],
         "dev": [

@@ -104,6 +104,8 @@ def default_config(method: str) -> ConfigDict:
             "on_error": "error",  # unusable test examples: error, or skip (leave out, warn)
         },
         "tensorboard": True,
+        "wandb": "",  # project of Weights & Biases, if wanted (pip install 'maskjax[wandb]')
+        "mlflow": "",  # experiment of MLflow, if wanted (pip install 'maskjax[mlflow]')
         # Steps recorded into WORKDIR/profile, counted from where the process starts; 0 = none.
         "profile": {"start": 10, "steps": 0},
         "init_from": "",  # safetensors or npz file in any known layout: weights only
@@ -126,6 +128,8 @@ FREE_KEYS = (
     "mesh",
     "evaluate",
     "tensorboard",
+    "wandb",
+    "mlflow",
     "profile",
 )
 

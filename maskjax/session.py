@@ -186,6 +186,9 @@ class Session(contextlib.ExitStack):
             self.workdir,
             restored_step=self.start_step,
             tensorboard=self.config.tensorboard,
+            wandb=self.config.wandb,
+            mlflow=self.config.mlflow,
+            config=self.config.to_dict(),
             enabled=jax.process_index() == 0,
         )
 

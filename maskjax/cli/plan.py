@@ -3,6 +3,7 @@
   maskjax plan --config=mim/mae:h14 --topology=v5e:16x16
   maskjax plan --config=mim/mae:h14 --topology=v5e:16x16 --mesh=data=16,fsdp=16 --json=plan.json
   maskjax plan --config=mim/mae:l16 --topology=h100:4x8 --config.model.remat=dots
+  maskjax plan --config=mim/mae:h14 --topology=v5e:4x4 --suggest
   maskjax plan --config=mim/mae:b16 --topology=help
 
 Any laptop will do. With the target's compiler installed (pip install 'maskjax[aot]' for TPUs,
@@ -10,18 +11,25 @@ Any laptop will do. With the target's compiler installed (pip install 'maskjax[a
 and errors are the compiler's own. Without it the step is traced and lowered only, activations are
 estimated within a factor of 1.5, and collectives are unknown. What is not known says so.
 
+--suggest tries meshes, remat and accumulation in the order of a rough time per step, and recommends
+the first that fits: the exact batch is kept. Then it prints that one's plan.
+
 The exit code is 0 if it fits, 1 if not, 3 if that is not known.
 """
 
 import argparse
 import json
 import pathlib
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from maskjax.errors import UserError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+    from maskjax.plan.hardware import Hardware
+    from maskjax.plan.report import Plan
 
 IMAGENET = 1_281_167
 UNKNOWN_CODE = 3
@@ -47,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser):
         "--estimate", action="store_true", help="do not compile, even where that is possible"
     )
     parser.add_argument(
+        "--suggest", action="store_true", help="recommend mesh, remat, accumulation"
+    )
+    parser.add_argument(
         "--examples",
         type=int,
         default=IMAGENET,
@@ -70,21 +81,31 @@ def run(args: argparse.Namespace) -> int:
     config, _ = load_config(args.config, args.overrides)
     if args.mesh:
         set_mesh(config, args.mesh, target.num_devices)
+    if args.mesh and args.suggest:
+        raise UserError(f"--suggest --mesh={args.mesh}: it chooses the mesh; leave one of them out")
     from maskjax.plan.report import make_plan
     from maskjax.plan.table import plan_text
 
-    plan = make_plan(
-        config,
-        target,
-        num_examples=args.examples,
-        mfu=args.mfu,
-        compiler=False if args.estimate else None,
-    )
+    compiler = False if args.estimate else None
+    options = {"num_examples": args.examples, "mfu": args.mfu, "compiler": compiler}
+    plan = (_suggested if args.suggest else make_plan)(config, target, **options)
+    if plan is None:
+        return 1
     if args.json != "-":
         print(plan_text(plan))
     if args.json:
         _write_json(args.json, plan.to_json())
     return UNKNOWN_CODE if plan.fits is None else int(not plan.fits)
+
+
+def _suggested(config: "ConfigDict", target: "Hardware", **options: Any) -> "Plan | None":
+    """The plan of what is recommended, None if nothing is; prints what was tried."""
+    from maskjax.plan.suggest import suggest
+    from maskjax.plan.table import suggestion_text
+
+    suggestion = suggest(config, target, **options)
+    print(f"{suggestion_text(suggestion)}\n", file=sys.stderr)
+    return suggestion.best[1] if suggestion.best else None
 
 
 def set_mesh(config: "ConfigDict", text: str, num_devices: int):

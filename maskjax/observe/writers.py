@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a run go: metrics.jsonl always, TensorBoard if wanted.
+"""Where numbers and pictures of a run go: metrics.jsonl always, TensorBoard and others if wanted.
 
 Only process 0 writes; the others get a writer without targets, so that the code around is the same
 on all of them.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from maskjax.errors import UserError
-from maskjax.observe import metrics_file
+from maskjax.observe import metrics_file, trackers
 
 
 class Writer(Protocol):
@@ -154,6 +154,9 @@ def open_writers(
     *,
     restored_step: int | None = None,
     tensorboard: bool = True,
+    wandb: str = "",
+    mlflow: str = "",
+    config: Mapping[str, Any] | None = None,
     enabled: bool = True,
 ) -> MultiWriter:
     """The writers of a run.
@@ -162,10 +165,12 @@ def open_writers(
         workdir: folder of the run.
         restored_step: see `JsonlWriter`.
         tensorboard: whether to write event files as well.
+        wandb, mlflow: a project of Weights & Biases, an experiment of MLflow; "" = none.
+        config: of the run, for these two.
         enabled: False on every process but the first.
 
     Raises:
-        UserError: if TensorBoard is wanted and tensorboardX is not installed.
+        UserError: if a package that is wanted is not installed.
     """
     if not enabled:
         return MultiWriter()
@@ -175,6 +180,10 @@ def open_writers(
     ]
     if tensorboard:
         writers.append(TensorBoardWriter(workdir, restored_step=restored_step))
+    if wandb:
+        writers.append(trackers.WandbWriter(workdir, wandb, config or {}))
+    if mlflow:
+        writers.append(trackers.MlflowWriter(workdir, mlflow, config or {}))
     return MultiWriter(writers)
 
 

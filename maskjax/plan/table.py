@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from maskjax.plan.hardware import GIB
 from maskjax.plan.report import ESTIMATE_FACTOR, ESTIMATED, Plan
+from maskjax.plan.suggest import Suggestion
 
 UNKNOWN = "unknown"
 _SHOWN = 5  # rows of a list before "and N more"
@@ -29,6 +30,34 @@ def plan_text(plan: Plan) -> str:
     rows += [("versions", ", ".join(f"{name} {v}" for name, v in plan.versions.items()))]
     rows += [("fits", verdict(plan))]
     return aligned(rows)
+
+
+def suggestion_text(suggestion: Suggestion) -> str:
+    """What was tried, a row each, then the recommendation."""
+    head = ("mesh", "remat", "parts", "GiB", "fits", "by", "rough s")
+    rows = [
+        (
+            mesh_text(plan.mesh),
+            candidate.remat,
+            str(candidate.accumulate),
+            gib(plan.peak_bytes),
+            yes_no(plan.fits),
+            "estimate" if plan.how == ESTIMATED else "compiler",
+            f"{candidate.seconds:.3g}",
+        )
+        for candidate, plan in suggestion.tried
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+    if suggestion.best is None:
+        last = "nothing fits: take more devices, a smaller batch or a smaller model"
+        if any(plan.fits is None for _, plan in suggestion.tried):
+            last = "nothing is known to fit; the rows that say unknown may: compile them"
+        return "\n".join([*lines, last])
+    return "\n".join([*lines, f"recommended: {suggestion.best[0].flags}"])
 
 
 def verdict(plan: Plan) -> str:

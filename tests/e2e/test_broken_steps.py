@@ -1,6 +1,7 @@
 """Runs whose loss is NaN at chosen steps."""
 
 import numpy as np
+import pytest
 import runs
 
 CONFIG = """
@@ -38,6 +39,7 @@ def test_a_few_broken_steps_are_left_out(tmp_path, caplog):
             assert finite(runs.saved_state(tmp_path / "run", step)[0])
 
 
+@pytest.mark.slow
 def test_too_many_in_a_row_end_the_run_with_the_last_good_state(tmp_path, capsys):
     broken = ",".join(map(str, range(6, 20)))
     options = (f"model.broken=({broken})", "train.max_skipped=4", "train.log_every=8")
