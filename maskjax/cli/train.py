@@ -46,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser):
 def run(args: argparse.Namespace) -> int:
     """Loads the config and trains; the exit code is 128 + the signal that stopped the run."""
     began = time.monotonic()
+    # Before absl comes in with other imports: it would set up a handler of its own.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     from maskjax.config import load_config
     from maskjax.train import processes
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     for noisy in ("absl", "jax", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config, overrides = load_config(args.config, args.overrides)
