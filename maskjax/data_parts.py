@@ -45,8 +45,11 @@ def example_fields(config: ConfigDict) -> Shapes:
     """{field: (shape, dtype)} of one example of the config's data, from the config alone."""
     if data_kind(config) == "image":
         size = pair(config.model.image_size, "model.image_size")
-        return {"image": ((*size, config.model.channels), np.dtype(np.uint8))}
-    return train_transform(config).fields()
+        fields = {"image": ((*size, config.model.channels), np.dtype(np.uint8))}
+    else:
+        fields = train_transform(config).fields()
+    # The iterators add labels wherever the data has them; a model with classes needs them.
+    return fields | ({"label": ((), np.dtype(np.int32))} if "num_classes" in config.model else {})
 
 
 def data_kind(config: ConfigDict) -> str:
@@ -182,6 +185,8 @@ def check_example(config: ConfigDict, source: sources.Source):
     if (found := kind_of(source)) != kind:
         raise UserError(f"{where} holds examples of kind {found!r}, it should be {kind!r}")
     made, wanted = as_fields(_first_example(config, source)), example_fields(config)
+    if wanted.pop("label", None):
+        _check_labels(config, source, where)
     for name, (shape, dtype) in wanted.items():
         value = made[name]
         if (value.shape, value.dtype) != (shape, dtype):
@@ -189,6 +194,15 @@ def check_example(config: ConfigDict, source: sources.Source):
                 f"{where} has {name} of (height, width, channels) {value.shape}, {value.dtype};"
                 f" config.model wants {shape}, {dtype}"
             )
+
+
+def _check_labels(config: ConfigDict, source: sources.Source, where: str):
+    """Raises UserError unless the data has labels, of as many classes as the model or fewer."""
+    if "label" not in source[0]:
+        raise UserError(f"{where} has no labels, and config.method = {config.method!r} learns them")
+    names, classes = source.class_names, config.model.num_classes
+    if names is not None and len(names) > classes:
+        raise UserError(f"config.model.num_classes = {classes}: {where} has {len(names)} classes")
 
 
 def _first_example(config: ConfigDict, source: sources.Source):

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "score a run (kNN, linear probe, ...) beside its baselines; write its report",
     "compare": "train several experiments on one budget; write one page about them",
     "reconstruct": "draw what a run makes of your images",
+    "explain": "which parts of an image a classifier looks at; tests of missing pixels",
     "embed": "write features of any image set to a file",
     "export": "write a run's weights for PyTorch (official MAE, timm, Hugging Face)",
     "import": "take such weights in, as a run or as a file to start from",

@@ -39,7 +39,6 @@ CASES = {
     "hf_swin-pixels": ("hf_swin", PIXELS, 7),
     "timm_convnext": ("timm_convnext", CONVNEXT, 5),
     "timm_convnext-headless": ("timm_convnext", replace(CONVNEXT, num_classes=0), 5),
-    "timm_convnext-spark": ("timm_convnext", replace(CONVNEXT, num_classes=0, final_norm=False), 4),
 }
 
 
@@ -71,6 +70,15 @@ def test_the_parity_report_of_stages(name, suffix, tmp_path):
         with torch.no_grad():
             theirs = scope["model"].eval()(torch.from_numpy(images))
         assert_close("logits", mine["logits"], getattr(theirs, "logits", theirs))
+
+
+def test_stages_of_a_convnext_without_a_final_norm(tmp_path):
+    """SparK's backbones: all but timm's own norm is loaded and compared."""
+    geometry = replace(CONVNEXT, num_classes=0, final_norm=False)
+    params, out = random_params(geometry), tmp_path / "exported.safetensors"
+    report = export_weights(params, geometry, {}, "timm_convnext", out)
+    parity = check_export(params, report, {})
+    assert parity.ok and len(parity.rows) == 4, str(parity)
 
 
 def test_resnet_50_of_timm(tmp_path):
