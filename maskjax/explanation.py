@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskjax import evaluation
+from maskjax import data_parts, evaluation
 from maskjax.errors import UserError
 from maskjax.explain import missingness, pictures, segments
 from maskjax.explain.lime import explain
@@ -79,7 +79,8 @@ def lime(
         raise UserError(f"{path}: {kind} finds one segment only; take --segments=grid")
     coefficients = explain(found, image, parts, label, num=num, seed=seed)
     share = f"probability {scores[label]:.2f} of the whole image"
-    title = f"{pathlib.Path(path).name}: class {label}, {share}; {number} segments, {num} samples"
+    what = f"class {label}{_class_name(run, label)}, {share}; {number} segments, {num} samples"
+    title = f"{pathlib.Path(path).name}: {what}"
     return Explanation(image, parts, coefficients, title)
 
 
@@ -127,6 +128,15 @@ def _classifiers(run: SavedRun, names: Sequence[str], *, features: bool = False)
     method = run.parts.method
     names = tuple(names) or maskings(method)
     return classifiers(method, run.params, run.extra, names, features=features)
+
+
+def _class_name(run: SavedRun, label: int) -> str:
+    """The name in brackets, where the data is on this machine and has names; else nothing."""
+    try:
+        names = data_parts.data_source(run.config, "train").class_names
+    except UserError:
+        return ""
+    return f" ({names[label]})" if names is not None and label < len(names) else ""
 
 
 def _test_images(run: SavedRun, num: int) -> tuple[np.ndarray, np.ndarray]:

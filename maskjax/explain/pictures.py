@@ -44,14 +44,16 @@ def lime_sheet(
     """
     from PIL import Image
 
-    shown = canvas.to_rgb(image.astype(np.float32) / 255)
-    edge = np.zeros(segments.shape, bool)
-    edge[:, 1:] |= segments[:, 1:] != segments[:, :-1]
-    edge[1:] |= segments[1:] != segments[:-1]
     factor = max(1, -(-TILE // max(segments.shape)))
+    shown = canvas.enlarge(canvas.to_rgb(image.astype(np.float32) / 255), factor)
+    parts = canvas.enlarge(segments, factor)
+    edge = np.zeros(parts.shape, bool)
+    edge[:, 1:] |= parts[:, 1:] != parts[:, :-1]
+    edge[1:] |= parts[1:] != parts[:-1]
     tiles = [("image", shown), ("segments", np.where(edge[..., None], np.uint8(255), shown))]
-    tiles += [(name, heat(image, segments, values)) for name, values in found.items()]
-    height, width = (side * factor for side in segments.shape)
+    maps = ((name, heat(image, segments, values)) for name, values in found.items())
+    tiles += [(name, canvas.enlarge(tile, factor)) for name, tile in maps]
+    height, width = parts.shape
     caption = (
         "Orange segments speak for the class, blue ones against it (LIME's linear model); each"
         " tile's strongest segment has full colour."
@@ -64,7 +66,7 @@ def lime_sheet(
     for i, (name, tile) in enumerate(tiles):
         x = GAP + i * (width + GAP)
         canvas.TextBlock(name, 15, width).draw(draw, (x, top - 24), canvas.SOFT_INK)
-        sheet.paste(Image.fromarray(canvas.enlarge(tile, factor)), (x, top))
+        sheet.paste(Image.fromarray(tile), (x, top))
     foot.draw(draw, (GAP, top + height + GAP), canvas.SOFT_INK)
     return np.array(sheet)
 
