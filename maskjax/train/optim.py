@@ -52,6 +52,9 @@ DEFAULTS: dict[str, Any] = {
     "b2": 0.999,
     "eps": 1e-8,
     "momentum": 0.9,  # lars, sgd
+    # bfloat16 halves the memory of the first moment (adamw, sgd). The second one stays float32: it
+    # changes by less than bfloat16 can tell apart.
+    "moment_dtype": "float32",
     "nesterov": False,  # sgd
     "trust_coefficient": 1e-3,  # lars
     "always_adapt": False,  # lamb: the trust ratio is also for what is not decayed
@@ -110,8 +113,8 @@ def build_optimizer(
 
     Returns:
         (transformation, schedule): the transformation adds its updates with `optax.apply_updates`,
-        keeps all its moments in float32, and its `init` checks the regexes against the parameters;
-        schedule: step -> learning rate.
+        keeps its moments in float32 (the first one in `moment_dtype`), and its `init` checks the
+        regexes against the parameters; schedule: step -> learning rate.
 
     Raises:
         UserError: naming `config.optim.<key>`; from `init`, when a regex matches no parameter.
@@ -204,9 +207,14 @@ def _core(
         amount = warmup_cosine(amount, total=max(total_steps - 1, 1), floor=cfg.weight_decay_end)
     decay = optax.add_decayed_weights(amount, mask=rules.decay_mask)
     if cfg.name == "adamw":
-        return optax.chain(*clip, optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps), decay)
+        adam = optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps, mu_dtype=cfg.moment_dtype)
+        return optax.chain(*clip, adam, decay)
     if cfg.name == "sgd":  # as torch.optim.SGD: coupled decay, then the momentum buffer
-        return optax.chain(*clip, decay, optax.trace(cfg.momentum, nesterov=cfg.nesterov))
+        return optax.chain(
+            *clip,
+            decay,
+            optax.trace(cfg.momentum, cfg.nesterov, accumulator_dtype=cfg.moment_dtype),
+        )
     if cfg.name == "lamb":
         options = {"always_adapt": cfg.always_adapt, "bias_correction": cfg.bias_correction}
         options |= {"weight_decay": amount, "decay_mask": rules.decay_mask}
@@ -263,6 +271,14 @@ def _validated(optim_cfg: Any) -> SimpleNamespace:
         if not isinstance(getattr(cfg, key), bool):
             value = getattr(cfg, key)
             raise UserError(f"config.optim.{key}: needs True or False, got {value!r}")
+    if cfg.moment_dtype not in ("float32", "bfloat16"):
+        raise UserError(
+            f"config.optim.moment_dtype: unknown {cfg.moment_dtype!r}; choose float32 | bfloat16"
+        )
+    if cfg.moment_dtype != "float32" and cfg.name not in ("adamw", "sgd"):
+        raise UserError(
+            f"config.optim.moment_dtype: {cfg.moment_dtype} is for adamw and sgd, not {cfg.name}"
+        )
     if not isinstance(cfg.no_decay, str):
         raise UserError(f'config.optim.no_decay: needs a regex or "", got {cfg.no_decay!r}')
     for key, (low, high, closed) in _RANGES.items():

@@ -194,6 +194,20 @@ def test_moments_are_float32_for_half_parameters(name):
     assert floats and set(floats) == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_first_moment_in_bfloat16_takes_half_and_trains_the_same(name):
+    exact, state, _, _ = train(config(name=name), 4)
+    rounded, small, _, _ = train(config(name=name, moment_dtype="bfloat16"), 4)
+    sizes = [sum(x.nbytes for x in jax.tree.leaves(s) if x.ndim) for s in (state, small)]
+    numbers = sum(x.size for x in jax.tree.leaves(exact))
+    assert sizes[0] - sizes[1] == 2 * numbers
+    assert {x.dtype for x in jax.tree.leaves(rounded)} == {jnp.dtype("float32")}
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), exact, tree(0))
+    off = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), exact, rounded)
+    # bfloat16 keeps 8 bits, and four steps may add up their errors.
+    jax.tree.map(lambda error, way: np.testing.assert_array_less(error, way * 2**-6), off, moved)
+
+
 def test_state_paths_end_like_the_parameters():
     tx, _ = build_optimizer(config(ema=0.9, groups=(("head/bias", "frozen"),)), **RUN)
     state = jax.eval_shape(tx.init, tree(0))
@@ -234,6 +248,8 @@ def test_unmatched_regex_is_reported_by_init():
         ({"b2": -0.1}, ["optim.b2"]),
         ({"eps": 0}, ["optim.eps"]),
         ({"momentum": 1}, ["optim.momentum"]),
+        ({"moment_dtype": "float16"}, ["optim.moment_dtype", "bfloat16"]),
+        ({"moment_dtype": "bfloat16", "name": "lars"}, ["optim.moment_dtype", "not lars"]),
         ({"trust_coefficient": 0}, ["optim.trust_coefficient"]),
         ({"weight_decay": -0.05}, ["optim.weight_decay"]),
         ({"clip_norm": -1}, ["optim.clip_norm"]),
