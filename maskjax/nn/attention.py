@@ -14,6 +14,7 @@ from maskjax.masking import attention_ops
 from maskjax.nn import lean
 from maskjax.nn.dense import Dense
 from maskjax.nn.initializers import xavier_uniform
+from maskjax.nn.rotary import rotate
 
 Implementation = Literal["einsum", "xla", "cudnn"]
 # Which keys a query may attend to: a mask, or a function of query and key [B, H, N, d] that makes
@@ -51,6 +52,7 @@ class Attention(nn.Module):
         memory: tuple[Array, Array] | None = None,
         allow: Allow | None = None,
         bias: Array | None = None,
+        rotary: tuple[Array, Array] | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """x [B, N, D] -> [B, N, D], and what it saw on the way.
 
@@ -61,10 +63,11 @@ class Attention(nn.Module):
             allow: bool, broadcastable to [B, heads, N, N], or a function of query and key that
                 gives it; True = attend.
             bias: float, broadcastable to [B, heads, N, N], added to the scaled scores.
+            rotary: tables of `nn.rotary` for queries and keys; None = no rotary positions.
 
         Returns:
-            The output and {"query", "key", "value": [B, heads, N, d], "attention": float32
-            [B, heads, N, N]}; "attention" is absent from fused implementations.
+            The output and {"query", "key", "value": [B, heads, N, d] (after rotary positions),
+            "attention": float32[B, heads, N, N]}; "attention" is absent from fused implementations.
 
         Raises:
             ValueError: if the heads do not divide D.
@@ -82,6 +85,9 @@ class Attention(nn.Module):
             use_bias = self.qkv_bias and (self.key_bias or name != "key")
             projection = Dense(shape, 1, use_bias, self.dtype, init, name=name)
             seen[name] = projection(source).swapaxes(1, 2)
+        if rotary is not None:
+            for name, table in zip(("query", "key"), rotary, strict=True):
+                seen[name] = rotate(seen[name], table)
         if callable(allow):
             allow = allow(*jax.lax.stop_gradient((seen["query"], seen["key"])))
         if self.implementation == "einsum":

@@ -56,6 +56,7 @@ class Geometry(Described):
         layer_scale: A factor for each channel of each branch.
         activation: Of the MLP: the exact "gelu", or "quick_gelu", x sigmoid(1.702 x).
         mlp: "plain", or "swiglu" (silu(gate) * fc1).
+        rotary: Base of rotary positions in every attention (CroCo v2: 100); 0 = none.
         pixel_head: Whether a linear layer predicts the pixels of each patch (SimMIM's decoder).
         final_norm: LayerNorm after the last block, where no pooling replaces it.
         projection: Width of a projection of the class token without bias (CLIP); 0 = none.
@@ -93,6 +94,7 @@ class Geometry(Described):
     layer_scale: bool = False
     activation: str = "gelu"
     mlp: str = "plain"
+    rotary: int = 0
     pixel_head: bool = False
     final_norm: bool = True
     projection: int = 0
@@ -180,6 +182,7 @@ OPTIONS = (
     "layer_scale",
     "activation",
     "mlp",
+    "rotary",
     "pixel_head",
     "final_norm",
     "projection",
@@ -208,6 +211,14 @@ def _rules(g: Geometry) -> tuple[tuple[bool, str], ...]:
         (
             g.pixel_head and (g.has_decoder or g.frames > 0),
             "pixel_head is SimMIM's decoder, for images; leave out the other one.",
+        ),
+        (
+            g.rotary != 0 and (g.prefix_tokens > 0 or g.frames > 0 or g.position != "none"),
+            "rotary is for images, with no token in front and position='none'.",
+        ),
+        (
+            g.rotary < 0 or (g.rotary > 0 and g.dim // g.heads % 4 > 0),
+            f"rotary={g.rotary}; it must be positive, with heads of a multiple of 4 channels.",
         ),
         (g.frames == 0 and g.tubelet != 1, "tubelet is set but frames=0."),
         (

@@ -17,6 +17,7 @@ from maskjax.nn.geometry import SINCOS, Geometry
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.position import sincos_2d, sinusoid_1d
 from maskjax.nn.relative import relative_bias
+from maskjax.nn.rotary import grid_positions, rotary_table
 from maskjax.nn.sharding import constrain_batch
 from maskjax.nn.stack import Bias, Probe, Stack
 from maskjax.nn.variant_block import Variant, VariantBlock, shared_table
@@ -126,10 +127,17 @@ class VariantEncoder(nn.Module):
         inputs = x = self.pre_norm(x) if g.pre_norm else x
         inner = tuple(tap for tap in taps if tap != "input")
         options = {"drop_noise": drop_noise, "bias": self._with_shared(bias), "probes": probes}
-        x, seen = self._stack(g)(self.blocks, x, taps=inner, **options)
+        context = (self._rotary(ids),) if g.rotary else ()
+        x, seen = self._stack(g)(self.blocks, x, taps=inner, context=context, **options)
         if "input" in taps:
             seen["input"] = inputs
         return constrain_batch(self.norm(x) if g.has_norm else x), seen
+
+    def _rotary(self, ids: Array | None) -> Array:
+        """Angles of the tokens, [N, 2, d] or [B, K, 2, d]."""
+        g = self.geometry
+        table = jnp.asarray(rotary_table(grid_positions(g.grid), g.dim // g.heads, g.rotary))
+        return table if ids is None else jnp.take(table, ids, axis=0)
 
     def _with_shared(self, bias: Bias | None) -> Bias | None:
         """The bias of the shared table, if there is one, and the given one."""

@@ -129,9 +129,13 @@ class VariantBlock(nn.Module):
         x: Array,
         branch_scale: Array | None = None,
         allow: Allow | None = None,
+        rotary: Array | None = None,
         bias: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
-        """x [B, N, D] -> [B, N, D] and {tap: activation}; arguments as of `Block`."""
+        """x [B, N, D] -> [B, N, D] and {tap: activation}; arguments as of `Block`.
+
+        `rotary` is a table of `nn.rotary` for the tokens.
+        """
         attention = Attention(
             self.heads,
             qkv_bias=self.variant.qkv_bias != "none",
@@ -141,7 +145,8 @@ class VariantBlock(nn.Module):
             name="attn",
         )
         norm = LayerNorm(self.eps, self.dtype, name="norm1")(x)
-        branch, seen = attention(norm, allow=allow, bias=self._bias(bias))
+        turns = None if rotary is None else (rotary, rotary)
+        branch, seen = attention(norm, allow=allow, bias=self._bias(bias), rotary=turns)
         x = x + layer_scaled(branch, self.variant.layer_scale, branch_scale, 0)
         norm = LayerNorm(self.eps, self.dtype, name="norm2")(x)
         branch = VariantMlp(self.mlp_hidden, self.variant, self.dtype, name="mlp")(norm)

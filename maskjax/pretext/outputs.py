@@ -1,4 +1,4 @@
-"""What predict functions return, from tokens with a cls token in front."""
+"""What predict functions return, from tokens with or without a cls token in front."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -14,6 +14,13 @@ def features(latent: Array) -> dict[str, Array]:
     """
     latent = latent.astype(jnp.float32)
     return {"cls": latent[:, 0], "mean": latent[:, 1:].mean(1), "tokens": latent[:, 1:]}
+
+
+def patch_features(tokens: Array) -> dict[str, Array]:
+    """Tokens [B, N, D] without a cls token -> as `features`; the mean stands in for cls."""
+    tokens = tokens.astype(jnp.float32)
+    mean = tokens.mean(1)
+    return {"cls": mean, "mean": mean, "tokens": tokens}
 
 
 def raster(tokens: Array, split: TokenSplit) -> Array:

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "min_lr": 0.0,  # where cosine and linear end
     "warmup_lr": 0.0,  # where the warm-up starts
     "scale_ends": False,  # min_lr and warmup_lr too are times global batch / lr_batch
+    "plan_epochs": 0.0,  # cosine and linear are planned for so many epochs; 0 = those of the run
     "drop_epochs": (),  # step: the rate is multiplied by drop_factor at each of these
     "drop_factor": 0.1,
     "warmup_steps": 0,  # one of these two
@@ -78,7 +79,9 @@ _RANGES = {
         ("base_lr", "lr", "min_lr", "weight_decay", "clip_norm", "spike_sigmas"),
         (0, math.inf, False),
     ),
-    **dict.fromkeys(("warmup_lr", "warmup_steps", "warmup_epochs"), (0, math.inf, False)),
+    **dict.fromkeys(
+        ("warmup_lr", "warmup_steps", "warmup_epochs", "plan_epochs"), (0, math.inf, False)
+    ),
     **dict.fromkeys(("eps", "trust_coefficient", "drop_factor"), (1e-30, math.inf, False)),
     "lr_batch": (1, math.inf, False),
     "weight_decay_end": (-1, math.inf, False),
@@ -170,7 +173,7 @@ def build_schedule(
     if cfg.schedule == "step":
         drops = {"milestones": tuple(cfg.drop_epochs), "factor": cfg.drop_factor}
         return warmup_drops(peak, **drops, **time)
-    time["total"] = epochs
+    time["total"] = max(cfg.plan_epochs, epochs)
     if cfg.schedule == "constant":
         return warmup_constant(peak, **time)
     if cfg.schedule == "linear":

@@ -227,7 +227,7 @@ def position(theirs: str, geometry: Geometry, transform: Transform = TABLE) -> L
         resize = None if g.frames else Resize("table", g.grid, g.prefix_rows)
         return (Rule("encoder/pos_embed", theirs, transform, resize),)
     first = SINCOS.get(g.position)
-    return (sincos(theirs, g.grid, g.dim, g.cls, first),) if first else ()
+    return (sincos(theirs, g.grid, g.dim, g.cls, first, transform),) if first else ()
 
 
 def relative(ours: str, theirs: str, geometry: Geometry) -> Rule:
@@ -236,10 +236,15 @@ def relative(ours: str, theirs: str, geometry: Geometry) -> Rule:
 
 
 def sincos(
-    theirs: str, grid: tuple[int, int], dim: int, cls: bool, first: str = "column"
+    theirs: str,
+    grid: tuple[int, int],
+    dim: int,
+    cls: bool,
+    first: str = "column",
+    transform: Transform = TABLE,
 ) -> Constant:
     """A fixed 2-D sin-cos table (1, N, D), with a row of zeros in front when ``cls``."""
-    return Constant(theirs, partial(_sincos, dim=dim, cls=cls, first=first), grid)
+    return Constant(theirs, partial(_sincos, dim=dim, cls=cls, first=first), grid, transform)
 
 
 def decoder_table(theirs: str, geometry: Geometry, cls: bool | None = None) -> Constant:

@@ -25,7 +25,7 @@ from maskjax.nn.dense import Dense
 from maskjax.nn.sharding import constrain_batch
 from maskjax.pretext import backbones, token_optimization
 from maskjax.pretext.backbones import Backbone
-from maskjax.pretext.outputs import features
+from maskjax.pretext.outputs import features, patch_features
 from maskjax.pretext.token_optimization import TokenOptimization
 from maskjax.targets.patch_pixels import PatchPixels
 
@@ -155,9 +155,7 @@ class SimMIM:
         """
         patches = self._patches(batch["image"])
         tokens, _ = self.model.apply({"params": params}, patches, method="encode")
-        if not self.backbone.first:
-            tokens = jnp.concatenate([tokens.mean(1, keepdims=True), tokens], 1)
-        return features(tokens)
+        return features(tokens) if self.backbone.first else patch_features(tokens)
 
     def reconstruct(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws

@@ -1,0 +1,1 @@
+"""Experiments on several views of one thing: pairs, modalities, video, point clouds."""

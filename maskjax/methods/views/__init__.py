@@ -1,0 +1,1 @@
+"""Several views of one thing: pairs of images, modalities, video, point clouds."""
