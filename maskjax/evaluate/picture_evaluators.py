@@ -9,7 +9,7 @@ from jax import Array
 
 from maskjax.errors import UserError
 from maskjax.evaluate.evaluator import Inputs, Predict, Result, State
-from maskjax.evaluate.features import HostBatch
+from maskjax.evaluate.features import HostBatch, pixels_of
 from maskjax.evaluate.hosts import local_rows, total
 from maskjax.observe import coverage, pictures
 
@@ -96,7 +96,7 @@ class Chosen:
     def add(self, batch: HostBatch, outputs: Mapping[str, Array]) -> None:
         """Looks at the valid images of a batch; arrays are fetched only if one is taken."""
         arrays: dict[str, np.ndarray] = {}
-        image = np.asarray(batch["image"], np.float32)
+        image = np.asarray(pixels_of(batch), np.float32)
         contrast = image.reshape(len(image), -1).std(1)
         for index in np.flatnonzero(batch["valid"]):
             label = int(batch["label"][index]) if "label" in batch else None
@@ -160,7 +160,7 @@ class HeldOut:
             outputs = reconstruct(batch)
             names = ("prediction", "target", "hidden")
             arrays = [local_rows(outputs[name])[valid] for name in names]
-            losses = held_out_losses(*arrays, channels=batch["image"].shape[-1])
+            losses = held_out_losses(*arrays, channels=pixels_of(batch).shape[-1])
             sums += [losses[0].sum(), losses[1].sum(), valid.sum()]
         loss, trivial, count = total(sums)
         if not count:

@@ -1,7 +1,5 @@
 """CroCo's network: one encoder for two views, and a decoder of one that looks at the other."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -109,7 +107,7 @@ class CrossViewAutoencoder(nn.Module):
         features = self.decode(self.encode(visible, split.visible_ids), self.encode(other), split)
         return self.predict(features[:, split.num_visible :])
 
-    def encode(self, patches: Array, ids: Array | None = None, taps: Sequence[str] = ()) -> Array:
+    def encode(self, patches: Array, ids: Array | None = None) -> Array:
         """Patches [B, K, P] of a view -> tokens float32[B, K, D]; `ids` as of the encoder."""
         return self.encoder(patches, ids)[0]
 
