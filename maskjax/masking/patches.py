@@ -32,6 +32,19 @@ def patchify(image: Array, patch: tuple[int, int]) -> Array:
     return einops.rearrange(image, pattern, p=patch[0], q=patch[1])
 
 
+def tubify(video: Array, tube: tuple[int, int, int]) -> Array:
+    """Clips [B, T, H, W, C] -> tubes [B, N, P], P = frames x height x width x channels of a tube.
+
+    Tubes are in raster order, time first; their values in that of (frame, row, column, channel).
+
+    Args:
+        video: clips; the axes are multiples of the tube's.
+        tube: (frames, height, width) of a tube.
+    """
+    sizes = dict(zip("upq", tube, strict=True))
+    return einops.rearrange(video, "b (t u) (h p) (w q) c -> b (t h w) (u p q c)", **sizes)
+
+
 def unpatchify(patches: Array, grid: tuple[int, int], patch: tuple[int, int]) -> Array:
     """patches [..., N, P] -> image [..., H, W, C]; the inverse of `patchify`.
 

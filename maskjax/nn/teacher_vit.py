@@ -6,11 +6,11 @@ Its options are those of `Geometry`. Methods use it as a frozen teacher.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import einops
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from maskjax.masking.patches import tubify
 from maskjax.nn import initializers
 from maskjax.nn.dense import Dense
 from maskjax.nn.geometry import SINCOS, Geometry
@@ -29,10 +29,9 @@ def to_patches(images: Array, geometry: Geometry) -> Array:
 
     Values of a tube are listed by (frame, row, column, channel), channel fastest.
     """
-    side, frames = geometry.patch_size, geometry.tubelet
+    side = geometry.patch_size
     clips = images if geometry.frames else images[:, None]
-    pattern = "b (t u) (h p) (w q) c -> b (t h w) (u p q c)"
-    return einops.rearrange(clips, pattern, u=frames, p=side, q=side)
+    return tubify(clips, (geometry.tubelet, side, side))
 
 
 class VariantEncoder(nn.Module):

@@ -6,8 +6,7 @@ import einops
 import jax.numpy as jnp
 from jax import Array
 
-from maskjax.nn.geometry import Geometry
-from maskjax.nn.teacher_vit import to_patches
+from maskjax.masking.patches import tubify
 from maskjax.targets import pixels
 
 EPS = 1e-6  # added to the standard deviation, not to the variance
@@ -18,19 +17,21 @@ class TubePixels:
     """How clips become tubes, inputs and targets, for one configuration (VideoMAE).
 
     Attributes:
-        geometry: of the encoder: frames, tubelet, patch_size, channels.
+        grid: (time steps, rows, columns) of tubes.
+        tube: (frames, height, width) of a tube in pixels.
         normalize: targets are normalised per tube and channel; else they are pixels in 0..1.
         mean, std: per channel, for pixel values in 0..1.
     """
 
-    geometry: Geometry
+    grid: tuple[int, int, int]
+    tube: tuple[int, int, int]
     normalize: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def tubes(self, video: Array) -> Array:
         """Clips [B, T, H, W, C] -> raw tubes [B, N, P], values (frame, row, column, channel)."""
-        return to_patches(video, self.geometry)
+        return tubify(video, self.tube)
 
     def standardize(self, tubes: Array) -> Array:
         """Raw tubes -> network input, float32."""
@@ -54,22 +55,20 @@ class TubePixels:
             true = pixels.unstandardize(self.standardize(raw), self.mean, self.std)
             mean, std = self._moments(true)
             values = (self._by_channel(values) * std + mean).reshape(values.shape)
-        g = self.geometry
-        side, (rows, columns) = g.patch_size, g.grid
-        sizes = {"u": g.tubelet, "p": side, "q": side, "h": rows, "w": columns}
+        sizes = dict(zip("upqhw", (*self.tube, *self.grid[1:]), strict=True))
         frames = einops.rearrange(values, "b (t h w) (u p q c) -> u b (h p) (t w q) c", **sizes)[0]
         return frames.clip(0, 1)
 
     def to_strip(self, tubes: Array) -> Array:
         """[B, N, ...] of tubes in raster order -> [B, N, ...] of the patches of a strip."""
-        rows, columns = self.geometry.grid
+        _, rows, columns = self.grid
         return einops.rearrange(tubes, "b (t h w) ... -> b (h t w) ...", h=rows, w=columns)
 
     @property
     def strip_grid(self) -> tuple[int, int]:
         """(rows, columns) of the patches of a strip."""
-        rows, columns = self.geometry.grid
-        return rows, columns * (self.geometry.num_patches // (rows * columns))
+        steps, rows, columns = self.grid
+        return rows, steps * columns
 
     def _by_channel(self, values: Array) -> Array:
         return values.reshape(*values.shape[:-1], -1, len(self.mean))

@@ -10,7 +10,6 @@ from maskjax import losses
 from maskjax.errors import UserError
 from maskjax.masking import Draws
 from maskjax.method import build_method
-from maskjax.nn.geometry import Geometry
 from maskjax.targets.tube_pixels import TubePixels
 
 GRID = (4, 4, 4)  # time steps, rows, columns
@@ -18,12 +17,7 @@ MODEL = {**tiny.MODEL, "num_frames": 8, "mask_ratio": 0.75}
 VIDEO = np.stack([tiny.images(2, seed=step) for step in range(8)], axis=1)
 BATCH = {"video": VIDEO, "position": tiny.positions(2)}
 FLOATS = {"video": jnp.asarray(VIDEO, jnp.float32) / 255}
-TUBES = TubePixels(
-    Geometry((8, 8), 2, 3, 8, 1, 1, 8, frames=8, tubelet=2, cls=False, position="sinusoid"),
-    True,
-    (0.4, 0.5, 0.6),
-    (0.2, 0.3, 0.4),
-)
+TUBES = TubePixels(GRID, (2, 2, 2), True, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 
 
 def build(**model):

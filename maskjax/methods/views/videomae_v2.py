@@ -96,9 +96,8 @@ class VideoMAE:
 
     def sample(self, draws: Draws) -> Masks:
         """A tube mask and a running cell, drawn apart."""
-        g = self.pixels.geometry
-        grid = (g.frames // g.tubelet, *g.grid)
-        noise = draws.uniform("mask", (g.grid[0] * g.grid[1],))
+        grid = self.pixels.grid
+        noise = draws.uniform("mask", (grid[1] * grid[2],))
         split = video.tube(noise, grid, num_visible=self.num_visible)
         if not self.num_predicted:
             return Masks(split, split.hidden_ids, jnp.ones(split.hidden_ids.shape, jnp.float32))
@@ -176,7 +175,8 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     decoder = options.size(cfg.decoder, "model.decoder")
     num_visible, num_predicted = _counts(cfg, geometry)
     model = TubeAutoencoder(geometry, decoder, options.compute(cfg))
-    pixels = TubePixels(geometry, cfg.norm_pix, tuple(cfg.mean), tuple(cfg.std))
+    tube = (cfg.tubelet, geometry.patch_size, geometry.patch_size)
+    pixels = TubePixels(_grid(geometry), tube, cfg.norm_pix, tuple(cfg.mean), tuple(cfg.std))
     mae = VideoMAE(model, pixels, num_visible, num_predicted)
     names = ("encode", "reconstruct", "activations")
     facts = ("mask_ratio", "decoder_mask_ratio", "norm_pix", "norm_eps", "mean", "std")
@@ -221,13 +221,17 @@ def _geometry(cfg: ConfigDict) -> Geometry:
     )
 
 
+def _grid(geometry: Geometry) -> tuple[int, int, int]:
+    """(time steps, rows, columns) of tubes."""
+    return geometry.frames // geometry.tubelet, *geometry.grid
+
+
 def _counts(cfg: ConfigDict, geometry: Geometry) -> tuple[int, int]:
     """Visible and predicted tokens; 0 predicted ones are those that are hidden."""
     g, ratio = geometry, cfg.mask_ratio
     fits = isinstance(ratio, int | float) and 0 < ratio < 1
     require(fits, "model.mask_ratio", ratio, "must be a number between 0 and 1")
-    grid = (g.frames // g.tubelet, *g.grid)
-    num_visible = video.tube_visible(grid, ratio)
+    num_visible = video.tube_visible(_grid(g), ratio)
     some = 0 < num_visible < g.num_patches
     require(some, "model.mask_ratio", ratio, "must hide some places of a time step, not all")
     dropped = 4 * cfg.decoder_mask_ratio
