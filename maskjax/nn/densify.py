@@ -76,8 +76,9 @@ class UpConv(nn.Module):
             ((2, 2), (2, 2)),
             lhs_dilation=(2, 2),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            preferred_element_type=jnp.float32,
         )
-        return y + bias.astype(y.dtype)
+        return (y + bias).astype(self.dtype)
 
 
 class UpBlock(nn.Module):

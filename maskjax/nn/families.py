@@ -39,8 +39,19 @@ class Backbone(Described):
         return tuple(f.name for f in dataclasses.fields(self) if f.name not in free)
 
 
+class Convnet(Backbone):
+    """What the geometries of convnets share: as many `blocks` as `widths`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.blocks) != len(self.widths):
+            raise UserError(
+                f"geometry: blocks={self.blocks} and widths={self.widths} differ in length."
+            )
+
+
 @dataclass(frozen=True)
-class ResNetGeometry(Backbone):
+class ResNetGeometry(Convnet):
     """A ResNet of bottleneck blocks (He et al. 2016, stride in the 3 x 3 layer).
 
     Attributes:
@@ -67,13 +78,6 @@ class ResNetGeometry(Backbone):
     expansion: int = 4
     num_classes: int = 0
     eps: float = 1e-5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.blocks) != len(self.widths):
-            raise UserError(
-                f"geometry: blocks={self.blocks} and widths={self.widths} differ in length."
-            )
 
     @property
     def dim(self) -> int:
@@ -173,7 +177,7 @@ class SwinGeometry(Backbone):
 
 
 @dataclass(frozen=True)
-class ConvNeXtGeometry(Backbone):
+class ConvNeXtGeometry(Convnet):
     """A ConvNeXt (Liu et al. 2022).
 
     Attributes:
@@ -201,13 +205,6 @@ class ConvNeXtGeometry(Backbone):
     final_norm: bool = True
     num_classes: int = 0
     eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.blocks) != len(self.widths):
-            raise UserError(
-                f"geometry: blocks={self.blocks} and widths={self.widths} differ in length."
-            )
 
     @property
     def dim(self) -> int:

@@ -13,10 +13,13 @@ from maskjax.errors import UserError
 from maskjax.interop import export_weights, files, import_weights
 from maskjax.interop.convert import from_torch, to_torch
 from maskjax.interop.layouts import spark as layout
+from maskjax.interop.native import export_native
 from maskjax.masking import Draws
 from maskjax.method import build_method
 from maskjax.nn.densify import UpConv
+from maskjax.train import fill
 from maskjax.train.fill import exported, method_geometry
+from maskjax.train.state import TrainState
 
 SMALL = {
     "image_size": (32, 16),
@@ -230,3 +233,30 @@ def test_depth_ids_of_published_networks():
         assert layers(f"encoder/{end}/scale") == number - 1
         assert layers(f"encoder/{last}/scale") == number
         assert layers("decoder/up0/up/kernel") == number + 1
+
+
+def test_a_state_is_filled_by_files_of_all_parts_or_of_the_backbone(made, tmp_path):
+    """As `config.init_from` and `maskjax import` do; what a backbone lacks has to be allowed."""
+    zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
+    empty = TrainState(jnp.int32(0), zeros(made.params), {}, zeros(made.extra))
+    geometry, files_of = method_geometry(made.method), {}
+    for name in ("native", "backbone"):
+        files_of[name] = tmp_path / f"{name}.safetensors"
+    export_native(made.tree, {}, files_of["native"])
+    export_weights(made.tree, geometry, {}, geometry.FAMILY, files_of["backbone"])
+
+    def filled(name, missing=()):
+        order = (fill.whole(made.method), "init_from", str(files_of[name]), "", geometry)
+        state = fill.put(empty, [fill.Order(*order, missing)])
+        return jax.device_get((state.params, state.extra))
+
+    jax.tree.map(np.testing.assert_array_equal, filled("native"), (made.params, made.extra))
+    with pytest.raises(UserError, match="light_decoder"):
+        filled("backbone")
+    params, extra = filled("backbone", ("densified*", "light_decoder*"))
+    jax.tree.map(np.testing.assert_array_equal, params["encoder"], made.params["encoder"])
+    stats = "encoder" in made.extra["batch_stats"]
+    if stats:
+        old, new = (tree["batch_stats"]["encoder"] for tree in (made.extra, extra))
+        jax.tree.map(np.testing.assert_array_equal, new, old)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(params["decoder"]))
