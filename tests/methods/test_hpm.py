@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maskjax import losses
 from maskjax.errors import UserError
-from maskjax.losses import pairwise_order
+from maskjax.losses import pairwise_order, standardized_error
 from maskjax.masking import Draws
 from maskjax.method import Schedule, build_method
 
@@ -115,6 +115,14 @@ def test_3_constants_cost_ln_2_and_the_right_order_nothing():
     assert total / pairs == pytest.approx(0, abs=1e-5)
     total, _ = pairwise_order(-20 * target, target)
     assert total > 100
+
+
+def test_4_neither_loss_reaches_what_it_is_to_predict():
+    predicted, errors = (jnp.asarray(np.random.default_rng(i).uniform(size=6)) for i in (0, 1))
+    for loss in (standardized_error, lambda *args: pairwise_order(*args)[0]):
+        of_predicted, of_errors = jax.grad(lambda *a: loss(*a).sum(), (0, 1))(predicted, errors)  # noqa: B023
+        assert (of_errors == 0).all()
+        assert (of_predicted != 0).all()
 
 
 def test_4_the_predictor_teaches_the_encoder_but_not_the_pixels(hpm, params, teacher):
