@@ -31,10 +31,10 @@ def test_the_copy_is_what_is_imported_and_the_first_failure_is_named(tmp_path):
     (project / "tests").mkdir()
     test = "from maskjax import VALUE\n\ndef test_it():\n    assert VALUE == 1\n"
     (project / "tests/test_one.py").write_text(test)
-    checks = Checks((), ("test_one.py",))
-    assert mutations.first_failure(project, checks) == ""
+    names = mutations.checks_of(Checks((), ("test_one.py",)))
+    assert mutations.first_failure(project, names) is None
     (project / "maskjax/__init__.py").write_text("VALUE = 2\n")
-    assert mutations.first_failure(project, checks) == "test_one.py::test_it"
+    assert mutations.first_failure(project, names) == ("tests/test_one.py::test_it", "")
     (project / "maskjax/__init__.py").write_text("VALUE = \n")
     with pytest.raises(RuntimeError, match="SyntaxError"):
-        mutations.first_failure(project, checks)
+        mutations.first_failure(project, names)
