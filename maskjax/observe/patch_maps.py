@@ -118,7 +118,8 @@ def group_sheet(
         "prediction + share": canvas.to_rgb(paste(original, pixels, covered)),
     }
     caption = (
-        "Images of a group follow each other; the encoder sees their mixed image alone."
+        "Images of a group follow each other; the encoder sees their mixed image alone. Where"
+        " targets are normalised per patch, predictions are shown with the true mean and deviation."
         f" {canvas.channels_note(original.shape[-1])}"
     )
     return sheet(columns, title=title, caption=caption)
