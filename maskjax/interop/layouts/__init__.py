@@ -64,9 +64,9 @@ TREES: Mapping[str, Callable[[Iterable[str]], Layout]] = {"dalle": dalle.rules}
 # What a user asks for -> the layouts that this may mean when reading; the first is written.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "mae": ("mae", "classify"),
-    "mmpretrain": ("mmpretrain",),
     "timm": ("timm",),
     "hf": ("hf", "hf5", "hf5saved"),
+    "mmpretrain": ("mmpretrain",),
     "deit": ("timm",),
     "dino": ("timm",),
     "hf_vit": ("hf_vit",),
