@@ -138,13 +138,14 @@ def _resnet(
     outer = tuple(width * s.expansion for width in widths)
     places = [math.prod(image) // stride**2 for stride in (s.stem_stride, *strides)]
     total, before = flops.conv(places[0], 49, cfg.channels, s.stem), s.stem
+    was = places[1]
     for width, after, number, now in zip(widths, outer, blocks, places[1:], strict=True):
-        for i in range(number):
-            inputs = before if i == 0 else after
-            total += flops.conv(now, 1, inputs, width) + flops.conv(now, 9, width, width)
+        for _ in range(number):
+            # The stride is that of the 3 x 3 layer: the one before it has the larger map.
+            total += flops.conv(was, 1, before, width) + flops.conv(now, 9, width, width)
             total += flops.conv(now, 1, width, after)
-            total += flops.conv(now, 1, inputs, after) if inputs != after or i == 0 else 0
-        before = after
+            total += flops.conv(now, 1, before, after) if (before, was) != (after, now) else 0
+            before, was = after, now
     usual = (s.stem_stride, s.stem_pool) == (2, True)
     sizes = (image, cfg.channels, blocks, widths, s.stem, s.expansion, num_classes)
     geometry = _facts(ResNetGeometry(*sizes)) if usual else {}
@@ -195,8 +196,8 @@ def _facts(geometry: Backbone) -> dict[str, Any]:
 def convnext_layer(path: str, blocks: tuple[int, ...]) -> int:
     """Depth id for layer-wise decay: stages 1, 2 and 4 are one layer each, 3 blocks of stage 3 are.
 
-    As in the official ConvNeXt and SparK: the stem is 0; a stage's reduction has the id of its
-    first blocks, but that of the third stage the id of its first layer.
+    As in the official ConvNeXt and SparK: the stem is 0, a stage's reduction has the id of the
+    stage's first block.
     """
     return _layer(path, blocks, 3)
 
