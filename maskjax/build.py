@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +16,12 @@ from ml_collections import ConfigDict
 from maskjax.data.examples import require_on_error
 from maskjax.data_parts import data_source, example_batch, train_transform
 from maskjax.errors import UserError
-from maskjax.evaluate.evaluators import check_names
+from maskjax.evaluate.evaluators import NEED_LABELS, check_names
 from maskjax.evaluate.features import POOLS
 from maskjax.masking import Draws
-from maskjax.method import Batch, Method, Schedule, Tree, build_method, require
+from maskjax.method import Batch, Method, Schedule, Tree, build_method, require, with_tract
+from maskjax.nn.families import AnyGeometry
+from maskjax.observe.files import with_tuples
 from maskjax.options import for_platform
 from maskjax.train import fill, optim, sharding
 from maskjax.train import guard as guards
@@ -66,7 +68,7 @@ class Experiment:
         Raises:
             UserError: if the file does not fit the model.
         """
-        return fill.fill(self.init(), self.method, self.config)
+        return fill.fill(self.init(), self.method, self.config, geometry_of_run)
 
     def check_init(self):
         """Checks the files that `start` reads, without touching a device.
@@ -74,7 +76,7 @@ class Experiment:
         Raises:
             UserError: if one does not fit the model.
         """
-        fill.check(self.abstract_state, self.method, self.config)
+        fill.check(self.abstract_state, self.method, self.config, geometry_of_run)
 
     def _create(self, key: Array) -> TrainState:
         example = zeros(example_batch(self.config, 1))
@@ -145,6 +147,8 @@ def experiment(config: ConfigDict, num_examples: int, devices: Any = None) -> Ex
     example = example_batch(config, config.data.global_batch)
     model = for_platform(config.model.to_dict(), mesh.devices.flat[0].platform)
     method = build_method(config.method, model, example, schedule)
+    if config.optim.tract:
+        method = with_tract(method, config.optim.tract)
     optimizer, learning_rate = optim.build_optimizer(
         config.optim,
         total_steps=schedule.total_steps,
@@ -191,6 +195,18 @@ def run_length(config: ConfigDict, num_examples: int) -> Schedule:
     return Schedule(steps or max(1, round(epochs * steps_per_epoch)), steps_per_epoch)
 
 
+def geometry_of_run(resolved: Mapping[str, Any]) -> AnyGeometry | None:
+    """The geometry of the model that a run trained, from its resolved config; None if unknown."""
+    config = ConfigDict(with_tuples(dict(resolved)), convert_dict=True)
+    schedule = run_length(config, 10**9)  # how long an epoch was does not matter any more
+    example = example_batch(config, config.data.global_batch)
+    method = build_method(config.method, config.model.to_dict(), example, schedule)
+    try:
+        return fill.own_geometry(method)
+    except UserError:
+        return None  # of a kind that no weights format knows: names and shapes decide
+
+
 def check_settings(config: ConfigDict):
     """Checks the entries that a run reads late, so that it does not fail on them late.
 
@@ -223,7 +239,7 @@ def check_settings(config: ConfigDict):
     check_names((*late.evaluators, *late.during))
     if late.every and late.during:
         labelled = "label" in data_source(config, "test")[0]
-        fits = labelled or not {"knn", "linear_probe"} & set(late.during)
+        fits = labelled or not NEED_LABELS & set(late.during)
         require(fits, "evaluate.during", tuple(late.during), "needs data with labels")
 
 

@@ -101,6 +101,7 @@ def default_config(method: str) -> ConfigDict:
             "every": 0,  # steps between them; 0 = never
             "batch": 128,
             "pool": "mean",  # mean of patch tokens, or cls
+            "protocol": "",  # name of the protocol, which a classifier's scores carry
             "on_error": "error",  # unusable test examples: error, or skip (leave out, warn)
         },
         "tensorboard": True,
@@ -279,13 +280,9 @@ def restored_config(resolved: dict[str, Any]) -> ConfigDict:
 
     Entries that did not exist when the run was made get their defaults.
     """
+    from maskjax.observe.files import with_tuples
 
-    def tuples(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: tuples(inner) for key, inner in value.items()}
-        return tuple(tuples(v) for v in value) if isinstance(value, list) else value
-
-    config = ConfigDict(tuples(resolved), convert_dict=True)
+    config = ConfigDict(with_tuples(resolved), convert_dict=True)
     for name, section in default_config(config.method).items():
         if name not in config:
             config[name] = section

@@ -1,5 +1,6 @@
 """Scores and pictures of a run, beside their baselines."""
 
+import dataclasses
 import pathlib
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,17 +14,21 @@ from ml_collections import ConfigDict
 from maskjax import build, data_parts
 from maskjax.errors import UserError
 from maskjax.evaluate.evaluator import Inputs, Result
-from maskjax.evaluate.evaluators import make_evaluators
+from maskjax.evaluate.evaluators import NEED_LABELS, make_evaluators
 from maskjax.evaluate.patch_maps import KINDS
 from maskjax.evaluate.scores import RANDOM_INIT, Score
 from maskjax.masking import Draws
 from maskjax.observe.pictures import reconstruction_sheet
 from maskjax.observe.writers import Writer
 from maskjax.saved import SavedRun, random_weights
+from maskjax.train.ema import ema_params
 from maskjax.train.state import TrainState
 
 # The evaluators whose number says little without the same number of an untrained network.
-WITH_BASELINE = ("knn", "linear_probe", "rank")
+PROBES = ("low_shot", "subset_probe", "mae_probe", "mlp_probe")
+WITH_BASELINE = ("knn", "linear_probe", "rank", *PROBES)
+# Evaluators that also run on the moving average of the parameters while training, if there is one.
+WITH_AVERAGE = ("classify",)
 # Evaluations draw masks from a stream of their own, whatever the training seed is.
 MASK_SEED = 0
 
@@ -65,20 +70,28 @@ def default_names(config: ConfigDict) -> tuple[str, ...]:
     names = tuple(config.evaluate.evaluators)
     if "label" in data_parts.data_source(config, "test")[0]:
         return names
-    return tuple(name for name in names if name not in ("knn", "linear_probe"))
+    return tuple(name for name in names if name not in NEED_LABELS)
 
 
 def evaluate_state(
     parts: build.Experiment, state: TrainState, names: Sequence[str], writer: Writer
 ) -> dict[str, float]:
-    """Runs evaluators on a training state; returns the scores, writes pictures."""
+    """Runs evaluators on a training state; returns the scores, writes pictures.
+
+    Scores of the parameters' moving average end in "_ema".
+    """
     inputs, step = evaluation_inputs(parts.config), int(jax.device_get(state.step))
-    scores: dict[str, float] = {}
-    for key, value in _results(parts, names, inputs, build.jitted_predict(parts), state):
-        if isinstance(value, Score):
-            scores[f"evaluate/{key}"] = float(value)
-        else:
-            writer.image(step, key, value)
+    predict, scores = build.jitted_predict(parts), {}
+    plans = [(state, tuple(names), "")]
+    averaged = tuple(name for name in names if name in WITH_AVERAGE)
+    if averaged and (average := ema_params(state.opt_state)) is not None:
+        plans.append((dataclasses.replace(state, params=average), averaged, "_ema"))
+    for weights, chosen, suffix in plans:
+        for key, value in _results(parts, chosen, inputs, predict, weights):
+            if isinstance(value, Score):
+                scores[f"evaluate/{key}{suffix}"] = float(value)
+            else:
+                writer.image(step, key, value)
     return scores
 
 
@@ -94,9 +107,22 @@ def _results(
         },
         **{kind.name: sizes for kind in KINDS},
         "raw_pixels": {"of": tuple(names)},
+        "classify": {"protocol": _protocol(parts), "pool": facts.get("pool", "")},
     }
     for evaluator in make_evaluators(names, inputs, options=options):
         yield from evaluator.run(predict, state)
+
+
+def _protocol(parts: build.Experiment) -> str:
+    """How a classifier was trained: the protocol's name, then what defines it."""
+    config, optim = parts.config, parts.config.optim
+    encoder = "frozen" if parts.method.describe.get("freeze") else "trained"
+    start = f"from {config.init_from}" if config.init_from else "from random weights"
+    epochs = parts.schedule.total_steps / parts.schedule.steps_per_epoch
+    length = f"{parts.schedule.total_steps:,} steps"
+    length = f"{epochs:.4g} epochs" if config.train.epochs else length
+    text = f"encoder {encoder} {start}, {optim.name}, {length} of {config.data.global_batch} images"
+    return f"{config.evaluate.protocol or config.method}: {text}"
 
 
 def evaluation_inputs(config: ConfigDict, weights: str | None = None) -> Inputs:

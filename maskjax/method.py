@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from maskjax.errors import UserError
 from maskjax.losses import Term
 from maskjax.masking import Draws
-from maskjax.nn import lean
+from maskjax.nn import lean, tract
 
 Tree = Any
 Batch = Mapping[str, Array]
@@ -86,7 +86,11 @@ class Method:
         static: step -> hashable, on the host: values that change shapes (ratio ramps); one
             executable per value.
         coupled: the loss couples examples, so that micro-batches would change it.
-        together: so many consecutive examples form a group and must lie on one device.
+        together: so many consecutive examples form a group, which lies on one device and in one
+            micro-batch.
+        fresh: patterns of parameters that `config.init_from` may lack, or have in another shape,
+            such as a new classifier: they keep their initial values. A method that has some starts
+            from the encoder of any run or file, and leaves decoders out.
         describe: facts that an exported file carries: "geometry" (what `interop.Geometry` takes; of
             other networks what `nn.families.geometry_from` takes, with their "family"), "grid"
             (rows, columns) of the patches, mask settings, normalisation.
@@ -104,6 +108,7 @@ class Method:
     static: Callable[[int], Hashable] = lambda step: None
     coupled: bool = False
     together: int = 1
+    fresh: tuple[str, ...] = ()
     describe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     step_flops: float = 0.0
 
@@ -169,6 +174,34 @@ def _plain(method: Method) -> Method:
     predict = {name: lean.plain(fn) for name, fn in method.predict.items()}
     changes = {name: lean.plain(getattr(method, name)) for name in ("init", "after_update")}
     return dataclasses.replace(method, phases=tuple(phases), predict=predict, **changes)
+
+
+def with_tract(method: Method, strength: float) -> Method:
+    """The method with TrAct's gradient in its first layers (see `nn.tract`).
+
+    The inputs of the whole batch shape that gradient, so the method is `coupled`.
+
+    Args:
+        method: any.
+        strength: lambda, positive.
+    """
+
+    used = []
+
+    def wrapped(phase: Phase) -> Phase:
+        def fn(*args):
+            with tract.strength(strength) as use:
+                result = phase.fn(*args)
+            used.append(use.layers)
+            if phase is method.phases[-1] and not any(used):
+                raise UserError(
+                    f"config.optim.tract = {strength}: this method has no first layer that takes it"
+                )
+            return result
+
+        return dataclasses.replace(phase, fn=fn)
+
+    return dataclasses.replace(method, phases=tuple(map(wrapped, method.phases)), coupled=True)
 
 
 def model_config(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> ConfigDict:

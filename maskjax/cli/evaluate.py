@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument(
         "--evaluators",
         metavar="NAMES",
-        help="comma-separated: knn, linear_probe, rank, reconstruction, held_out;"
-        " default config.evaluate.evaluators",
+        help="comma-separated: knn, linear_probe, rank, reconstruction, held_out, classify,"
+        " low_shot, subset_probe, mae_probe, mlp_probe; default config.evaluate.evaluators",
     )
     parser.add_argument("--follow", action="store_true", help="score checkpoints as they appear")
     parser.add_argument(

@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a method from a config, or resume a run",
     "evaluate": "score a run (kNN, linear probe, ...) beside its baselines; write its report",
     "compare": "train several experiments on one budget; write one page about them",
+    "leaderboard": "put many runs side by side: scores over images, FLOPs and minutes",
     "reconstruct": "draw what a run makes of your images",
     "explain": "which parts of an image a classifier looks at; tests of missing pixels",
     "embed": "write features of any image set to a file",

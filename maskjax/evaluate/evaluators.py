@@ -6,16 +6,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from maskjax.errors import UserError
+from maskjax.evaluate.classification import Classification
 from maskjax.evaluate.evaluator import Evaluator, Inputs
 from maskjax.evaluate.feature_evaluators import Knn, LinearProbe, Rank, RawPixels
 from maskjax.evaluate.layers import LayerProbe
 from maskjax.evaluate.patch_maps import KINDS, PatchMap
 from maskjax.evaluate.picture_evaluators import HeldOut, Reconstruction
+from maskjax.evaluate.probe_evaluators import LowShot, MlpProbe, SubsetProbe, TrainedProbe
 
 EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "knn": Knn,
     "linear_probe": LinearProbe,
     "rank": Rank,
+    "classify": Classification,
+    "low_shot": LowShot,
+    "subset_probe": SubsetProbe,
+    "mae_probe": TrainedProbe,
+    "mlp_probe": MlpProbe,
     "raw_pixels": RawPixels,
     "reconstruction": Reconstruction,
     "held_out": HeldOut,
@@ -51,6 +58,11 @@ def make_evaluators(
         except TypeError as error:
             raise UserError(f"evaluator {name!r}: {error}") from error
     return made
+
+
+NEED_LABELS = frozenset(
+    ("knn", "linear_probe", "classify", "low_shot", "subset_probe", "mae_probe", "mlp_probe")
+)
 
 
 def check_names(names: Iterable[str]) -> None:

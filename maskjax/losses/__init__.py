@@ -5,7 +5,7 @@ from maskjax.losses.contrastive import supervised_contrastive
 from maskjax.losses.order import pairwise_order, standardized_error
 from maskjax.losses.pixel import hidden_error, logit_laplace, squared_error
 from maskjax.losses.term import Term, total
-from maskjax.losses.token import cross_entropy, divergence_from_uniform
+from maskjax.losses.token import cross_entropy, divergence_from_uniform, soft_cross_entropy
 
 __all__ = [
     "Term",
@@ -15,6 +15,7 @@ __all__ = [
     "hidden_error",
     "logit_laplace",
     "pairwise_order",
+    "soft_cross_entropy",
     "squared_error",
     "standardized_error",
     "supervised_contrastive",

@@ -1,4 +1,4 @@
-"""Losses of predicted tokens: logits over a vocabulary against ids."""
+"""Losses of predicted tokens and classes: logits against ids, or against soft targets."""
 
 import math
 
@@ -30,3 +30,14 @@ def divergence_from_uniform(logits: Array) -> Array:
     """
     log_shares = jax.nn.log_softmax(logits.astype(jnp.float32))
     return (jnp.exp(log_shares) * log_shares).sum(-1) + math.log(logits.shape[-1])
+
+
+def soft_cross_entropy(logits: Array, targets: Array) -> Array:
+    """-sum_k target_k log softmax(logits)_k, float32[...]: labels that are mixed or smoothed.
+
+    Args:
+        logits: float[..., K].
+        targets: float[..., K], each row a distribution.
+    """
+    chex.assert_equal_shape((logits, targets))
+    return -(targets * jax.nn.log_softmax(logits.astype(jnp.float32))).sum(-1)

@@ -32,7 +32,7 @@ class Autoencoder(nn.Module):
 
     def setup(self):
         dim, dtype = self.dim, self.dtype
-        self.patch_embed = Dense(dim, dtype=dtype)
+        self.patch_embed = Dense(dim, dtype=dtype, first=True)
         self.cls_token = self.param("cls_token", initializers.token, (dim,))
         self.mask_token = self.param("mask_token", initializers.token, (dim,))
         self.table = sincos_2d(self.grid, dim)

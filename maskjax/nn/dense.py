@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from maskjax.nn import lean
+from maskjax.nn import lean, tract
 from maskjax.nn.initializers import Initializer, xavier_uniform
 
 
@@ -23,6 +23,7 @@ class Dense(nn.Module):
         kernel_init, bias_init: default Xavier-uniform over the flattened matrix, and zeros.
         before: elementwise function that makes x of what is given, in float32 (an activation); its
             result is not kept for the backward pass.
+        first: the first layer of a network, which may have TrAct's gradient (see `nn.tract`).
     """
 
     features: int | Sequence[int]
@@ -32,6 +33,7 @@ class Dense(nn.Module):
     kernel_init: Initializer | None = None
     bias_init: Initializer = nn.initializers.zeros
     before: lean.Before | None = None
+    first: bool = False
 
     @nn.compact
     def __call__(self, *x: Array) -> Array:
@@ -43,4 +45,8 @@ class Dense(nn.Module):
         bias = self.param("bias", self.bias_init, features) if self.use_bias else None
         given = tuple(a.astype(self.dtype) for a in x)
         options = {"num_input_axes": self.num_input_axes, "before": self.before}
-        return lean.dense(given, kernel, bias, **options)
+        if not self.first:
+            return lean.dense(given, kernel, bias, **options)
+        layer = lambda x, *rest: lean.dense((x,), *rest, **options)  # noqa: E731
+        unfold = lambda x: x.reshape(-1, *inputs)  # noqa: E731
+        return tract.apply(layer, unfold, *given, kernel, bias)

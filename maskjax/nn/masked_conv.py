@@ -5,10 +5,13 @@ is the ordinary dense one with the same parameters, so a backbone pretrained und
 fine-tuned as it is.
 """
 
+import functools
 import math
 from typing import Literal
 
+import einops
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -21,7 +24,8 @@ from maskjax.masking.conv_norm import (
     update_running,
 )
 from maskjax.masking.neighbour import join, layer_conv
-from maskjax.masking.windows import Padding, Pair, window
+from maskjax.masking.windows import Padding, Pair, Window, window
+from maskjax.nn import tract
 from maskjax.nn.initializers import Initializer, symmetric_uniform
 
 Style = Literal["sparse", "neighbour", "zero", "partial"]
@@ -40,6 +44,8 @@ class MaskedConv(nn.Module):
             "partial": it grows by the window (`layer_conv`, layer masking and partial convolution).
         dtype: of the operands and the result; parameters and accumulators are float32.
         kernel_init, bias_init: default torch's, U(-a, a) with a = fan_in ** -0.5, for both.
+        first: the first layer of a network, which without a mask may have TrAct's gradient (see
+            `nn.tract`); not with groups or dilation.
     """
 
     features: int
@@ -53,6 +59,7 @@ class MaskedConv(nn.Module):
     dtype: DTypeLike = jnp.float32
     kernel_init: Initializer | None = None
     bias_init: Initializer | None = None
+    first: bool = False
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Masked:
@@ -65,10 +72,32 @@ class MaskedConv(nn.Module):
         bias = self.param("bias", bias_init, (self.features,)) if self.use_bias else None
         x, options = x.astype(self.dtype), {"window": place, "groups": self.groups}
         if valid is None:
-            return conv(x, kernel, bias, **options), None
+            layer = functools.partial(_conv, place, self.groups)
+            plain = self.groups > 1 or place.dilation != (1, 1) or not self.first
+            if plain:
+                return layer(x, kernel, bias), None
+            return tract.apply(layer, functools.partial(unfold, place), x, kernel, bias), None
         if self.style == "sparse":
             return masked_conv(x, valid, kernel, bias, **options)
         return layer_conv(x, valid, kernel, bias, fill=self.style, **options)
+
+
+def _conv(place: Window, groups: int, x: Array, kernel: Array, bias: Array | None) -> Array:
+    return conv(x, kernel, bias, window=place, groups=groups)
+
+
+def unfold(place: Window, x: Array) -> Array:
+    """x [B, H, W, C] -> [B H' W', rows, columns, C]: what the window sees at each place."""
+    patches = jax.lax.conv_general_dilated_patches(
+        x,
+        place.size,
+        place.stride,
+        place.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    rows, columns = place.size
+    return einops.rearrange(patches, "b h w (c p q) -> (b h w) p q c", p=rows, q=columns)
 
 
 class MaskedBatchNorm(nn.Module):

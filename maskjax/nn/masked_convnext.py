@@ -145,6 +145,7 @@ class MaskedConvNeXt(nn.Module):
             dtype=self.dtype,
             kernel_init=normal,
             bias_init=nn.initializers.zeros,
+            first=stage == 1,
             name=name,
         )
         if stage == 1:

@@ -32,6 +32,7 @@ class ConvNorm(nn.Module):
         style: see `MaskedConv`.
         eps: of the norm.
         dtype: of operands and results.
+        first: see `MaskedConv`.
     """
 
     features: int
@@ -40,6 +41,7 @@ class ConvNorm(nn.Module):
     style: Style = "sparse"
     eps: float = 1e-5
     dtype: DTypeLike = jnp.float32
+    first: bool = False
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None, *, train: bool) -> tuple[Masked, Masked]:
@@ -53,6 +55,7 @@ class ConvNorm(nn.Module):
             style=self.style,
             dtype=self.dtype,
             kernel_init=kaiming,
+            first=self.first,
             name="conv",
         )
         convolved, valid = conv(x, valid)
@@ -152,7 +155,7 @@ class MaskedResNet(nn.Module):
             ...: (activation, valid), "features": (pooled, None)}.
         """
         shared = {"style": self.style, "eps": self.eps, "dtype": self.dtype}
-        stem = ConvNorm(self.stem, 7, self.stem_stride, **shared, name="stem")
+        stem = ConvNorm(self.stem, 7, self.stem_stride, **shared, first=True, name="stem")
         scales = None if drop_noise is None else drop_scales(drop_noise, self.drop_path)
         seen = {}
         seen["stem_conv"], seen["stem_norm"] = stem(images, valid, train=train)

@@ -58,3 +58,29 @@ def update_running_moments(
     unbiased = var * (num / max(num - 1, 1))
     blend = lambda old, new: (1 - momentum) * old + momentum * new  # noqa: E731
     return blend(running[0], mean), blend(running[1], unbiased)
+
+
+class PlainBatchNorm(nn.Module):
+    """`batch_norm`, with running mean and var in the collection "batch_stats".
+
+    Attributes:
+        eps: 1e-6 in MAE's probe.
+        momentum: share of the new batch in the running statistics.
+    """
+
+    eps: float = 1e-6
+    momentum: float = 0.1
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x [B, D] -> float32[B, D], by the statistics of the batch, or by the running ones."""
+        mean = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:])
+        var = self.variable("batch_stats", "var", jnp.ones, x.shape[-1:])
+        running = (mean.value, var.value)
+        if not train:
+            return batch_norm(x, *running, eps=self.eps)
+        moments = batch_moments(x)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            new = update_running_moments(running, moments, len(x), momentum=self.momentum)
+            mean.value, var.value = new
+        return batch_norm(x, *moments, eps=self.eps)

@@ -99,11 +99,10 @@ class PatchResNet(nn.Module):
         shared = {"eps": self.eps, "dtype": self.dtype}
         if self.preact:
             options = {"use_bias": False, "dtype": self.dtype, "kernel_init": kaiming}
-            x, _ = MaskedConv(self.stem, 3, 1, 1, **options, name="stem")(x)
+            x, _ = MaskedConv(self.stem, 3, 1, 1, **options, first=True, name="stem")(x)
         else:
-            x = jax.nn.relu(
-                ConvNorm(self.stem, 3, **shared, name="stem")(x, None, train=train)[1][0]
-            )
+            stem = ConvNorm(self.stem, 3, **shared, first=True, name="stem")
+            x = jax.nn.relu(stem(x, None, train=train)[1][0])
         if self.stem_pool:
             x = max_in_window(x, STEM_POOL)
         for stage, (width, number) in enumerate(zip(self.widths, self.blocks, strict=True), 1):

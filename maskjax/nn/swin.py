@@ -165,7 +165,7 @@ class SwinEncoder(nn.Module):
         # The default values of a PyTorch convolution, as in the official code.
         spread = initializers.symmetric_uniform(1 / math.sqrt(self.patch_dim))
         options = {"kernel_init": spread, "bias_init": spread}
-        self.patch_embed = Dense(size.dim, dtype=compute.dtype, **options)
+        self.patch_embed = Dense(size.dim, dtype=compute.dtype, first=True, **options)
         self.patch_norm = LayerNorm(self.eps, compute.dtype)
         if self.with_mask:
             self.mask_token = self.param("mask_token", initializers.token, (size.dim,))

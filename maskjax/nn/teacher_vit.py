@@ -54,9 +54,8 @@ class VariantEncoder(nn.Module):
 
     def setup(self):
         g, dtype = self.geometry, self.compute.dtype
-        self.patch_embed = Dense(
-            g.dim, use_bias=g.patch_bias, dtype=dtype, kernel_init=self.patch_init
-        )
+        options = {"use_bias": g.patch_bias, "dtype": dtype, "kernel_init": self.patch_init}
+        self.patch_embed = Dense(g.dim, **options, first=True)
         names = ("cls_token", "dist_token", "mask_token")
         for name, there in zip(names, (g.cls, g.dist_token, g.mask_token), strict=True):
             if there:

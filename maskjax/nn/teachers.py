@@ -82,7 +82,16 @@ def teacher_geometry(name: str, changes: Iterable[str] = ()) -> Geometry:
         "heads": heads,
         "mlp_hidden": 4 * dim,
     }
-    return Geometry(**values | options | variants[variant] | dict(map(_change, changes)))
+    return Geometry(**values | options | variants[variant] | changed(changes))
+
+
+def changed(words: Iterable[str]) -> dict[str, Any]:
+    """Fields of a `Geometry` from "key=value" words; values in JSON, or bare words.
+
+    Raises:
+        UserError: For an unknown key, or a word without "=".
+    """
+    return dict(map(_change, words))
 
 
 def _change(word: str) -> tuple[str, Any]:

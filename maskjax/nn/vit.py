@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         dim = self.size.dim
         # The bias keeps the default of a PyTorch convolution, as in the official MAE code.
         bias_init = initializers.symmetric_uniform(1 / math.sqrt(self.patch_dim))
-        self.patch_embed = Dense(dim, dtype=self.compute.dtype, bias_init=bias_init)
+        self.patch_embed = Dense(dim, dtype=self.compute.dtype, bias_init=bias_init, first=True)
         self.cls_token = self.param("cls_token", initializers.token, (dim,))
         first = SINCOS.get(self.position, "column")
         table = sincos_2d(self.grid, dim, cls=True, first=first)
@@ -216,7 +216,8 @@ def layer_ids(depth: int, prefix: str = "encoder/") -> Callable[[str], int | tup
     Embeddings of the encoder are 0, its block i is i + 1 (one id per slice of a stacked leaf), all
     the rest depth + 1. Paths of the encoder begin with `prefix`.
     """
-    names = ("cls_token", "mask_token", "pos_embed", "patch_embed/")
+    tokens = ("cls_token", "dist_token", "register_tokens", "mask_token")
+    names = (*tokens, "pos_embed", "patch_embed/")
     embeddings = tuple(prefix + name for name in names)
 
     def layer(path: str) -> int | tuple[int, ...]:

@@ -6,7 +6,7 @@ Colours are CSS variables of the page (`--line`, `--soft`), so that a chart foll
 import html
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 76, 26, 36, 50
 _MOST_POINTS = 600
@@ -45,6 +45,41 @@ def line_chart(
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" class="chart"'
         f' aria-label="{html.escape(y_label)} over {html.escape(x_label)}">'
         f"{frame.axes(x_label, y_label)}{faint}{frame.path(x, smoothed, 'curve')}</svg>"
+    )
+
+
+def points_chart(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    height: int = 280,
+) -> str:
+    """Several series of few points, joined by lines, with their names below, as HTML.
+
+    Args:
+        series: {name: [(x, y), ...]}, x ascending, finite; at least one point.
+        x_label, y_label, height: as of `line_chart`.
+    """
+    every = [point for points in series.values() for point in points]
+    low, high = ([f(values) for values in zip(*every, strict=True)] for f in (min, max))
+    x_ticks, y_ticks = (axis_ticks(a, b, n) for a, b, n in zip(low, high, (6, 5), strict=True))
+    frame = _Frame(x_ticks, y_ticks, height)
+    marks, names = [], []
+    for number, (name, points) in enumerate(series.items()):
+        # The golden angle: neighbours in the list have colours far from each other.
+        colour = f"hsl({number * 137.5 % 360:.0f} 65% 50%)"
+        places = [(frame.x(x), frame.y(y)) for x, y in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        marks.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>')
+        marks += [f'<circle fill="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in places]
+        names.append(f'<svg width="12" height="12"><circle fill="{colour}" cx="6" cy="6" r="5"/>')
+        names.append(f"</svg> {html.escape(name)}<br>")
+    label = f"{html.escape(y_label)} over {html.escape(x_label)}"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" class="chart" aria-label="{label}">'
+        f"{frame.axes(x_label, y_label)}{''.join(marks)}</svg><figcaption>{''.join(names)}"
+        "</figcaption>"
     )
 
 

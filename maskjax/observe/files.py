@@ -92,3 +92,10 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: no such file; is {path.parent} the folder of a run?") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def with_tuples(value: Any) -> Any:
+    """A value read from JSON in which every list, however deep, is a tuple again."""
+    if isinstance(value, dict):
+        return {key: with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value

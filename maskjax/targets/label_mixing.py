@@ -8,8 +8,8 @@ every example has a share, a coin and a box of its own. The recipes of DeiT and 
 
 The partner of row i is row i + stride in the first half of a block of 2 * stride rows, and row
 i - stride in the second: a function of the row in the global batch, whatever the devices. Blocks
-that lie on one device are mixed there; only a device with half a block exchanges it. Since rows of
-a batch are paired, a method that mixes must be ``coupled``: micro-batches would pair others.
+that lie on one device are mixed there; only a device with half a block exchanges it. A method that
+mixes says ``together=2 * stride``, so that blocks stay whole in micro-batches too.
 """
 
 import dataclasses

@@ -220,6 +220,12 @@ class Checkpoints:
         """What was saved beside the arrays, the config first of all; raises as `restore`."""
         return self._describe(self._pick(step)).meta
 
+    def parameters(self, step: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """{path: shape and dtype} of the parameters that were saved; raises as `restore`."""
+        leaves = self._describe(self._pick(step)).leaves
+        found = {n.removeprefix("params/"): x for n, x in leaves.items() if n.startswith("params/")}
+        return {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in found.items()}
+
     def all_steps(self) -> list[int]:
         """The finished checkpoints on disk, oldest first; one that is being saved is not listed."""
         return sorted(ocp.path.step.checkpoint_steps(self.directory))

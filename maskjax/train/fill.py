@@ -7,23 +7,29 @@ the state from the file of the config's group `model.teacher` (entries: `options
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from maskjax import options
 from maskjax.errors import UserError
 from maskjax.interop.layouts import TREES
+from maskjax.interop.paths import unflatten
 from maskjax.method import Method, Tree
 from maskjax.nn.families import AnyGeometry, geometry_from
 from maskjax.train.checkpoint import Checkpoints
+from maskjax.train.groups import map_with_name
+from maskjax.train.sharding import replicated
 from maskjax.train.state import TrainState
 
 log = logging.getLogger(__name__)
 RANDOM = "random"
+# The resolved config of a run -> the geometry of its method, if it has one.
+GeometryOfRun = Callable[[Mapping[str, Any]], AnyGeometry | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Order:
         missing: patterns of what the file may lack.
         unused: patterns of the file's keys that may be left over.
         encoder_only: heads and decoders in the file are left out.
+        fresh: `Method.fresh`: the part starts from an encoder, see `interop.start`.
     """
 
     part: str | Mapping[str, str]
@@ -50,6 +57,7 @@ class Order:
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     encoder_only: bool = False
+    fresh: tuple[str, ...] = ()
 
 
 def own_geometry(method: Method) -> AnyGeometry | None:
@@ -99,8 +107,11 @@ def orders(method: Method, config: ConfigDict) -> list[Order]:
     found = []
     if config.init_from:
         allowed = tuple(config.init_missing), tuple(config.init_unused)
-        order = (whole(method), "init_from", config.init_from, "", own_geometry(method))
-        found.append(Order(*order, *allowed))
+        # Files of a convnet hold running statistics too: they are read as `Method.weights` says.
+        by_parts = not method.fresh or (method.weights and not _is_run(config.init_from))
+        part, fresh = (whole(method), ()) if by_parts else ("params", method.fresh)
+        order = (part, "init_from", config.init_from, "", own_geometry(method))
+        found.append(Order(*order, *allowed, bool(method.fresh), fresh))
     for part, path in method.load.items():
         group: Any = config
         for key in path.split("."):
@@ -120,17 +131,31 @@ def orders(method: Method, config: ConfigDict) -> list[Order]:
     return found
 
 
-def fill(state: TrainState, method: Method, config: ConfigDict) -> TrainState:
+def no_geometry(resolved: Mapping[str, Any]) -> None:
+    """The `GeometryOfRun` of callers that cannot build a method."""
+
+
+def fill(
+    state: TrainState, method: Method, config: ConfigDict, of_run: GeometryOfRun = no_geometry
+) -> TrainState:
     """The state with every part filled, placed as it was.
+
+    Args:
+        state: as initialised.
+        method: what is trained.
+        config: the resolved config.
+        of_run: asked for the geometry of a run that `config.init_from` names.
 
     Raises:
         UserError: if a file does not fit, but for what `config.init_missing` and
             `config.init_unused` let be.
     """
-    return put(state, orders(method, config))
+    return put(state, orders(method, config), of_run)
 
 
-def put(state: TrainState, parts: Iterable[Order]) -> TrainState:
+def put(
+    state: TrainState, parts: Iterable[Order], of_run: GeometryOfRun = no_geometry
+) -> TrainState:
     """The state with these parts filled, placed as it was.
 
     Raises:
@@ -140,30 +165,85 @@ def put(state: TrainState, parts: Iterable[Order]) -> TrainState:
         if isinstance(order.part, Mapping) and _is_run(order.file):
             state = _restore_all(order, state)
         else:
-            state = placed(state, order.part, _read(order, _part(state, order.part)))
+            new = _read(order, _part(state, order.part), of_run)
+            state = placed(state, order.part, new)
+            state = _with_statistics(order, state) if order.fresh else state
     return state
 
 
-def check(abstract: TrainState, method: Method, config: ConfigDict):
-    """Checks every file without touching a device; raises as `fill`.
+def check(
+    abstract: TrainState, method: Method, config: ConfigDict, of_run: GeometryOfRun = no_geometry
+):
+    """Checks every file without touching a device; arguments and errors as of `fill`.
 
     Args:
         abstract: state of `jax.ShapeDtypeStruct`s.
-        method: what is trained.
-        config: the resolved config.
+        method, config, of_run: as of `fill`.
     """
     for order in orders(method, config):
-        if not _is_run(order.file):
+        if order.fresh:
+            _started(order, _part(abstract, order.part), of_run)
+        elif not _is_run(order.file):
             zeros = lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)  # noqa: E731
             _import(order, jax.tree.map(zeros, _part(abstract, order.part)))
 
 
-def _read(order: Order, old: Tree) -> Tree:
+def _read(order: Order, old: Tree, of_run: GeometryOfRun) -> Tree:
+    if order.fresh:
+        start = _started(order, old, of_run)
+        log.info("config.%s = %s: %s", order.entry, order.file, start)
+        return map_with_name(
+            lambda name, leaf: (
+                jax.device_put(start.leaves[name], leaf.sharding) if name in start.leaves else leaf
+            ),
+            old,
+        )
     if _is_run(order.file):
         return _restore(order, old)
     loaded, report = _import(order, jax.device_get(old))
     log.info("config.%s = %s", order.entry, report)
     return jax.tree.map(lambda new, leaf: jax.device_put(new, leaf.sharding), loaded, old)
+
+
+def _started(order: Order, old: Tree, of_run: GeometryOfRun) -> Any:
+    """The `Start` of a model that begins with another one's encoder."""
+    from maskjax.interop.start import start_from, start_from_file
+
+    fresh = (*order.fresh, *order.missing)
+    try:
+        if _is_run(order.file):
+            params, geometry = _encoder_of_run(order, old, of_run)
+            return start_from(params, old, geometry, order.geometry, fresh, order.file)
+        options = {"format": order.format or None, "unused": order.unused}
+        return start_from_file(order.file, old, order.geometry, fresh, **options)
+    except UserError as error:
+        raise UserError(f"config.{order.entry}: {error}") from error
+
+
+def _encoder_of_run(
+    order: Order, old: Tree, of_run: GeometryOfRun
+) -> tuple[Tree, AnyGeometry | None]:
+    """The parameters of a run that are of use, on this host, and its geometry.
+
+    Without decoders: those of the parts that `old` has too.
+    """
+    everywhere = _replicated(old)
+    with Checkpoints(pathlib.Path(order.file) / "checkpoints", read_only=True) as checkpoints:
+        stored = checkpoints.parameters()
+        shared = {name: leaf for name, leaf in stored.items() if name.split("/")[0] in old}
+        if not shared:
+            raise UserError(f"{order.file} has no encoder: it has {', '.join(sorted(stored)[:5])}")
+        place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)  # noqa: E731
+        nested = unflatten({name: place(leaf) for name, leaf in shared.items()})
+        params, _, meta = checkpoints.restore_params(None, nested)
+        log.info("config.%s = %s, step %s", order.entry, order.file, checkpoints.latest_step())
+    return jax.device_get(params), of_run(meta["config"])
+
+
+def _replicated(tree: Tree) -> jax.sharding.Sharding | None:
+    """Every device of the tree's mesh gets a whole copy; None where leaves lie on no mesh."""
+    sharding = getattr(jax.tree.leaves(tree)[0], "sharding", None)
+    return replicated(sharding.mesh) if isinstance(sharding, NamedSharding) else None
 
 
 def _import(order: Order, like: Tree) -> tuple:
@@ -204,6 +284,16 @@ def _restore(order: Order, old: Tree, extra: Tree | None = None) -> Tree:
             raise UserError(f"config.{order.entry}: {error}") from error
         log.info("config.%s = %s, step %s", order.entry, order.file, checkpoints.latest_step())
     return params if extra is None else (params, found)
+
+
+def _with_statistics(order: Order, state: TrainState) -> TrainState:
+    """The encoder's running statistics of a run, if the model has any."""
+    path = "batch_stats/encoder"
+    if not _is_run(order.file) or "encoder" not in state.extra.get("batch_stats", {}):
+        return state
+    old = {"batch_stats": {"encoder": _inside(state.extra, path)}}
+    _, found = _restore(order, {}, old)
+    return placed(state, f"extra/{path}", _inside(found, path))
 
 
 def _restore_all(order: Order, state: TrainState) -> TrainState:

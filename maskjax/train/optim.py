@@ -70,13 +70,14 @@ DEFAULTS: dict[str, Any] = {
     "spike_sigmas": 0.0,
     "layer_decay": 0.0,  # 0 = off; needs a method with `layers`
     "ema": 0.0,  # decay of the parameter average; 0 = off
+    "tract": 0.0,  # lambda of TrAct in the first layer (nn/tract.py), such as 0.1; 0 = off
 }
 
 _SCHEDULES = ("cosine", "cosine_through", "linear", "constant", "step")
 # key -> (lowest, highest, whether highest itself is allowed)
 _RANGES = {
     **dict.fromkeys(
-        ("base_lr", "lr", "min_lr", "weight_decay", "clip_norm", "spike_sigmas"),
+        ("base_lr", "lr", "min_lr", "weight_decay", "clip_norm", "spike_sigmas", "tract"),
         (0, math.inf, False),
     ),
     **dict.fromkeys(

@@ -48,6 +48,7 @@ class _Context(NamedTuple):
     step: Array
     static: Hashable
     accumulate: int
+    together: int
 
 
 def make_train_step(
@@ -91,12 +92,14 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch, static: Hashable) -> tuple[TrainState, Metrics]:
         size = len(batch["position"])
-        if size % accumulate:
+        if size % (accumulate * method.together):
+            groups = f" in groups of {method.together}" if method.together > 1 else ""
             raise UserError(
                 f"config.train.accumulate = {accumulate}: does not divide a batch of {size}"
-                " examples"
+                f" examples{groups}"
             )
-        context = _Context(batch, jax.random.key(seed), state.step, static, accumulate)
+        key = jax.random.key(seed)
+        context = _Context(batch, key, state.step, static, accumulate, method.together)
         new, metrics, leaves = _step(method, optimizers, state, context)
         if (spikes := spikes_skipped(new.opt_state)) is not None:
             metrics["guard/spikes"] = jnp.float32(spikes)
@@ -210,7 +213,7 @@ def _run_phase(
         full = with_subtree(params, phase.wrt, trained)
         return phase.fn(full, extra, batch, draws, context.step, context.static)
 
-    grads, terms, aux = _gradient(terms_of, trained, context.batch, context.accumulate)
+    grads, terms, aux = _gradient(terms_of, trained, context)
     optimizer = optax.with_extra_args_support(optimizer)
     updates, opt_state = optimizer.update(grads, opt_state, trained, value=losses.total(terms))
     params = with_subtree(params, phase.wrt, optax.apply_updates(trained, updates))
@@ -220,14 +223,14 @@ def _run_phase(
     return params, opt_state, (terms, aux, jnp.stack(squares))
 
 
-def _gradient(
-    terms_of: Callable, trained: Tree, batch: Batch, accumulate: int
-) -> tuple[Tree, Terms, Aux]:
+def _gradient(terms_of: Callable, trained: Tree, context: _Context) -> tuple[Tree, Terms, Aux]:
     """Gradient of the total over the whole batch; terms and aux are sums over it."""
+    batch, accumulate = context.batch, context.accumulate
     if accumulate == 1:
         grads, (terms, aux) = _weighted_gradient(terms_of, trained, batch, None)
         return grads, terms, aux
-    micro_batches = jax.tree.map(functools.partial(_interleave, accumulate), batch)
+    cut = functools.partial(_interleave, accumulate, context.together)
+    micro_batches = jax.tree.map(cut, batch)
     weights = _whole_weights(terms_of, trained, micro_batches, accumulate)
 
     def body(total: Tree, micro: Batch) -> tuple[Tree, tuple[Terms, Aux]]:
@@ -253,9 +256,14 @@ def _weighted_gradient(
     return jax.grad(objective, has_aux=True)(trained)
 
 
-def _interleave(accumulate: int, x: Array) -> Array:
-    """[B, ...] -> [A, B / A, ...] with micro-batch a = rows a, a + A, ...: no communication."""
-    return x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1)
+def _interleave(accumulate: int, together: int, x: Array) -> Array:
+    """[B, ...] -> [A, B / A, ...], micro-batch a = groups a, a + A, ... of rows: no communication.
+
+    A group is `together` rows.
+    """
+    rounds = x.shape[0] // (accumulate * together)
+    groups = x.reshape(rounds, accumulate, together, *x.shape[1:]).swapaxes(0, 1)
+    return groups.reshape(accumulate, rounds * together, *x.shape[1:])
 
 
 def _whole_weights(

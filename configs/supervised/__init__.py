@@ -1,0 +1,1 @@
+"""Experiments with labels: fine-tuning, probes, training from scratch."""
