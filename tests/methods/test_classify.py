@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_named():
     for options, words in (
         ({"pool": "max"}, "model.pool = 'max': one of gap"),
         ({**SWIN, "pool": "cls"}, "a swin has no class token"),
-        ({**SWIN, "pool": "gap"}, "a swin has a final norm already"),
+        ({**SWIN, "pool": "gap"}, "a swin wants no further norm"),
         ({"backbone": "vgg"}, "one of vit, swin, resnet, convnext"),
         ({"backbone": "resnet"}, "a resnet wants no further norm"),
         ({"num_classes": 1}, r"num_classes = 1: must be a whole number, 2 or more"),
