@@ -70,9 +70,9 @@ def test_5_6_two_linear_layers_share_the_weights_of_features_evenly():
         return -2 * (jnp.diag(gram) * share**2).sum() + jnp.square(gram).sum()
 
     def step(layers, _):
-        return jax.tree.map(lambda w, g: w - 0.02 * g, layers, jax.grad(loss)(layers)), None
+        return jax.tree.map(lambda w, g: w - 0.03 * g, layers, jax.grad(loss)(layers)), None
 
-    first, second = jax.lax.scan(step, layers, length=6000)[0]
+    first, second = jax.lax.scan(step, layers, length=40_000)[0]
     post, pre = (np.linalg.svd(np.asarray(w), compute_uv=False) for w in (second @ first, first))
     np.testing.assert_allclose(pre, np.sqrt(post), atol=1e-2)
     best = np.argsort(-share)[:3]
