@@ -188,7 +188,6 @@ def test_what_does_not_fit_is_named():
         ({**SWIN, "pool": "cls"}, "a swin has no class token"),
         ({**SWIN, "pool": "gap"}, "a swin wants no further norm"),
         ({"backbone": "vgg"}, "one of vit, swin, resnet, convnext"),
-        ({"backbone": "resnet"}, "a resnet wants no further norm"),
         ({"num_classes": 1}, r"num_classes = 1: must be a whole number, 2 or more"),
         ({"smoothing": 1.0}, "smoothing = 1.0"),
         ({"mixup": -1.0}, "config.model.mixup, cutmix, .*must not be negative"),
