@@ -39,7 +39,8 @@ def losses_of(config: ConfigDict, devices, steps: int) -> tuple[list[dict], obje
         for index in range(steps):
             batch = to_devices(next(batches), sharding.batch_sharding(parts.mesh))
             state, metrics = step(state, batch, parts.method.static(index))
-            seen.append({name: float(value) for name, value in metrics.items()})
+            scalars = {name: value for name, value in metrics.items() if not value.ndim}
+            seen.append({name: float(value) for name, value in scalars.items()})
     return seen, state
 
 
