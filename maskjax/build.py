@@ -225,6 +225,8 @@ def check_settings(config: ConfigDict):
         "evaluate.every": late.every,
         "profile.start": config.profile.start,
         "profile.steps": config.profile.steps,
+        "processes.hang": config.processes.hang,
+        "processes.data_ready": config.processes.data_ready,
     }
     for key, value in counts.items():
         require(value >= 0, key, value, "must not be negative")

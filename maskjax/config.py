@@ -109,6 +109,11 @@ def default_config(method: str) -> ConfigDict:
         "mlflow": "",  # experiment of MLflow, if wanted (pip install 'maskjax[mlflow]')
         # Steps recorded into WORKDIR/profile, counted from where the process starts; 0 = none.
         "profile": {"start": 10, "steps": 0},
+        # When a process of the run leaves, to be started again; seconds.
+        "processes": {
+            "hang": 1800.0,  # without progress; 0 = never
+            "data_ready": 0.0,  # all must have the next batch within these; 0 = no such wait
+        },
         "init_from": "",  # safetensors or npz file in any known layout: weights only
         "init_missing": (),  # what that file may lack, such as ("decoder/*",)
         "init_unused": (),  # keys of it that may be left over, such as ("head.*",)
@@ -132,6 +137,7 @@ FREE_KEYS = (
     "wandb",
     "mlflow",
     "profile",
+    "processes",
 )
 
 

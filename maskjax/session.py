@@ -30,6 +30,7 @@ from maskjax.train.interrupt import AgreedStop, StopRequest
 from maskjax.train.loop import Every, Hooks, run_loop
 from maskjax.train.state import TrainState
 from maskjax.train.step import StepFn
+from maskjax.train.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +90,12 @@ class Session(contextlib.ExitStack):
             step = self.start_step
             processes.say(f"{self.workdir}: already trained to step {step}, nothing to do")
             return 0
-        rows = sharding.batch_sharding(self.parts.mesh)
-        self.device_batches = DeviceBatches(self.batches, rows)
+        rows, limits = sharding.batch_sharding(self.parts.mesh), self.config.processes
+        watchdog = Watchdog(limits.hang, self.workdir / "stacks")
+        watched = watchdog.watched(self.batches, self.start_step + 1, limits.data_ready)
+        self.device_batches = DeviceBatches(watched, rows)
         with (
+            watchdog,
             self._stop() as stop,
             self._progress() as self.progress,
             self._listing_bad(),

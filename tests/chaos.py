@@ -63,7 +63,9 @@ class Chaos:
 
     def start(self, workdir: Path) -> hosts.Hosts:
         options = (*OPTIONS, f"train.steps={self.steps}")
-        return hosts.start(self.processes, workdir, *options, devices=self.devices)
+        # Who is killed before it has said that it is there is waited for no longer than this.
+        flags = ("--start-timeout=60", "--heartbeat-timeout=20")
+        return hosts.start(self.processes, workdir, *options, devices=self.devices, flags=flags)
 
     def undisturbed(self) -> Path:
         """The reference; how long it took also sets the range of the random moments."""
@@ -93,7 +95,7 @@ class Chaos:
             victims = range(self.processes) if chosen is None else [chosen]
             processes.kill(victims)
             killed = time.monotonic()
-            codes = processes.wait(120)
+            codes = processes.wait(300)
             ended = time.monotonic() - killed
             self.check_start(processes)
         name = "all" if chosen is None else f"process {chosen}"

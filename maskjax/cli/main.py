@@ -14,6 +14,7 @@ from maskjax.errors import UserError
 # it is imported only when asked for, so that `--help` stays quick.
 COMMANDS = {
     "train": "train a method from a config, or resume a run",
+    "replay": "do steps of a run again from a checkpoint: the same, bit for bit?",
     "evaluate": "score a run (kNN, linear probe, ...) beside its baselines; write its report",
     "compare": "train several experiments on one budget; write one page about them",
     "leaderboard": "put many runs side by side: scores over images, FLOPs and minutes",

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="experiment, variant")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder of the run")
     parser.set_defaults(overrides=[])
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="go on with a run to another train.steps or train.epochs than it was begun with",
+    )
     add_process_arguments(parser)
 
 
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     start_processes(args)
     if not processes.first():
         logging.getLogger().setLevel(logging.WARNING)
-    return train(config, args.workdir, overrides, began)
+    return train(config, args.workdir, overrides, began, extend=args.extend)
 
 
 def train(
@@ -65,6 +70,8 @@ def train(
     workdir: str,
     overrides: dict[str, Any] | None = None,
     began: float | None = None,
+    *,
+    extend: bool = False,
 ) -> int:
     """Trains what `config` describes in `workdir`; for scripts and tests as well.
 
@@ -73,6 +80,7 @@ def train(
         workdir: folder of the run.
         overrides: what of the config came from the command line.
         began: when the command began, in seconds of `time.monotonic`; default now.
+        extend: the length of the run may differ from the one it was begun with.
 
     Returns:
         0, or 128 + the number of the signal that stopped the run (130 = Ctrl-C, 143 = SIGTERM).
@@ -82,21 +90,11 @@ def train(
     """
     began = time.monotonic() if began is None else began
     from maskjax import build, data_parts
-    from maskjax.config import FREE_KEYS
     from maskjax.observe import run_files
-    from maskjax.session import Session, saved_steps
+    from maskjax.session import Session
     from maskjax.train import processes, runtime, sharding
 
-    if not workdir:
-        raise UserError("--workdir= is empty; name the folder of the run")
-    resolved, resumed = config.to_dict(), saved_steps(workdir)
-    run_files.check_same_config(workdir, resolved, FREE_KEYS)
-    if resumed and not (pathlib.Path(workdir) / run_files.CONFIG).is_file():
-        raise UserError(
-            f"--workdir={workdir}: has checkpoints but no {run_files.CONFIG}, so they may be of"
-            " another config; put it back (checkpoints/<step>/meta holds a copy) or take another"
-            " folder"
-        )
+    resumed = _check_workdir(config, workdir, extend)
     build.check_settings(config)
     runtime.enable_compile_cache()
     runtime.keep_freed_memory()
@@ -109,8 +107,28 @@ def train(
         parts.check_init()
     if processes.first():
         try:
-            run_files.write_config(workdir, resolved, overrides or {})
+            run_files.write_config(workdir, config.to_dict(), overrides or {})
         except OSError as error:
             raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
     with Session(parts, source, pathlib.Path(workdir), began) as session:
         return session.train()
+
+
+def _check_workdir(config: "ConfigDict", workdir: str, extend: bool) -> bool:
+    """Whether there is a run to resume; raises UserError if it is another one."""
+    from maskjax.config import FREE_KEYS
+    from maskjax.observe import run_files
+    from maskjax.session import saved_steps
+
+    if not workdir:
+        raise UserError("--workdir= is empty; name the folder of the run")
+    resolved, resumed = config.to_dict(), saved_steps(workdir)
+    length = ("train.steps", "train.epochs") if extend else ()
+    run_files.check_same_config(workdir, resolved, (*FREE_KEYS, *length))
+    if resumed and not (pathlib.Path(workdir) / run_files.CONFIG).is_file():
+        raise UserError(
+            f"--workdir={workdir}: has checkpoints but no {run_files.CONFIG}, so they may be of"
+            " another config; put it back (checkpoints/<step>/meta holds a copy) or take another"
+            " folder"
+        )
+    return bool(resumed)

@@ -226,6 +226,10 @@ class Checkpoints:
         found = {n.removeprefix("params/"): x for n, x in leaves.items() if n.startswith("params/")}
         return {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in found.items()}
 
+    def leaf_checksums(self, step: int) -> dict[str, int | None]:
+        """{name: checksum} of the leaves of a checkpoint; None where none was recorded."""
+        return {name: leaf.checksum for name, leaf in self._describe(step).leaves.items()}
+
     def all_steps(self) -> list[int]:
         """The finished checkpoints on disk, oldest first; one that is being saved is not listed."""
         return sorted(ocp.path.step.checkpoint_steps(self.directory))
