@@ -101,7 +101,8 @@ def _again(parts: build.Experiment, source, state, position: int, end: int):
     ) as batches:
         fed = DeviceBatches(batches, sharding.batch_sharding(parts.mesh))
         static = parts.method.static
-        state = run_loop(state, parts.step(), fed, hooks, total_steps=end, static=static)
+        options = {"total_steps": end, "static": static, "watch": parts.watch()}
+        state = run_loop(state, parts.step(), fed, hooks, **options)
     return losses, state
 
 

@@ -87,7 +87,8 @@ class Chaos:
                 pause = self.rng.uniform(0, 0.5 * self.whole_seconds)
             time.sleep(pause)
             if processes.any_ended():  # it came to its end before
-                processes.wait(300)
+                codes = processes.wait(300)
+                assert codes == (0,) * self.processes, f"{codes}:\n{processes.output()}"
                 self.check_start(processes)
                 self.finished = True
                 return

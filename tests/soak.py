@@ -6,6 +6,7 @@ has grown; from there on the memory must stay within a quarter of one state.
 """
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -47,6 +48,9 @@ def main() -> int:
         memory.append(resident())
 
     checkpoint.Checkpoints._committed = measured
+    # Each save is due while the last one is being written, which is warned of 300 times.
+    for name in ("maskjax.train.checkpoint", "absl"):
+        logging.getLogger(name).addFilter(lambda record: record.levelno > logging.WARNING)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         assert runs.train(folder, f"train.steps={saves}", *OPTIONS) == 0

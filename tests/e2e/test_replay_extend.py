@@ -18,7 +18,8 @@ def trained(tmp_path_factory):
 
 def test_replay_is_the_same_bit_for_bit_and_writes_nothing(trained, capsys):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
-    assert maskjax("replay", f"--workdir={trained}", "--steps=6") == 0
+    code = maskjax("replay", f"--workdir={trained}", "--steps=6")
+    assert code == 0, capsys.readouterr()
     lines = capsys.readouterr().out.splitlines()
     expected = runs.losses(trained)
     for step, line in zip(range(7, 13), lines, strict=False):
