@@ -3,7 +3,10 @@
 Its task: {"name": "ours/float32/unrolled", "size": "tiny", "batch": 8, "core": 1}; see `rounds.py`.
 """
 
+import dataclasses
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rounds import serve
@@ -17,16 +20,23 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": {"image": 224, "patch": 16, "encoder": (768, 12, 12), "decoder": (512, 8, 16)},
 }
 BATCHES = {"toy": 4, "tiny": 8, "small": 16, "base": 8}
-OURS = (
-    "ours/float32/unrolled",
-    "ours/float32/scan",
-    "ours/bfloat16/unrolled",
-    "ours/bfloat16/scan",
-)
-THEIRS = ("hf/float32", "hf/bfloat16")
 MASK_RATIO = 0.75
+# The last part of a name of ours -> entries of config.model. "all": the encoder sees every patch
+# but one, which the loss needs; the decoder's work is the same but for its last layer.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "unrolled": {"scan": "off"},
+    "scan": {"scan": "on"},
+    "plain": {"scan": "off", "lean": False},
+    "all": {"scan": "off", "mask_ratio": 0.004},
+}
+DTYPES = ("float32", "bfloat16")
+OURS = tuple(f"ours/{dtype}/{variant}" for dtype in DTYPES for variant in VARIANTS)
+# MAE as its official code goes, in plain jnp: the reference of the tests.
+TEXTBOOK = ("textbook/float32",)
+THEIRS = ("hf/float32", "hf/bfloat16")
 # AdamW of MAE's pretraining; the rate does not matter for the time.
 LR, BETAS, WEIGHT_DECAY = 1.5e-4, (0.9, 0.95), 0.05
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WARM_UP_STEPS = 2
 
 # (number of steps) -> None, back only when all of them are done
@@ -34,7 +44,7 @@ Run = Callable[[int], None]
 
 
 def ours(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run, dict[str, str]]:
-    """The whole train step of this project: forward, backward, AdamW."""
+    """The whole train step of this project: forward, backward, AdamW; or that of the textbook."""
     import jax
     import jaxlib
     import numpy as np
@@ -43,13 +53,12 @@ def ours(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run, dict[st
     from maskjax.train.state import create_state
     from maskjax.train.step import make_train_step
 
-    _, dtype, layers = name.split("/")
     image = np.random.default_rng(0).integers(
         0, 256, (batch_size, size["image"], size["image"], 3), np.uint8
     )
     positions = np.stack([np.zeros(batch_size), np.arange(batch_size)], 1).astype(np.uint32)
     batch = jax.device_put({"image": image, "position": positions})
-    method = _our_method(size, dtype, "on" if layers == "scan" else "off", batch)
+    method = our_method(name, size, batch)
     optimizers = {"main": _our_optimizer(batch_size)}
     step = make_train_step(method, optimizers)
     state = jax.jit(lambda key: create_state(method, optimizers, key, batch))(jax.random.key(0))
@@ -64,9 +73,11 @@ def ours(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run, dict[st
     return run, versions | {"jaxlib": jaxlib.__version__}
 
 
-def _our_method(size: dict[str, Any], dtype: str, scan: str, batch: Any):
+def our_method(name: str, size: dict[str, Any], batch: Any):
+    """The method of a contestant, for batches of these shapes."""
     from maskjax.method import build_method
 
+    who, dtype, *variant = name.split("/")
     widths = ("dim", "depth", "heads")
     entries = {
         "image_size": size["image"],
@@ -76,9 +87,31 @@ def _our_method(size: dict[str, Any], dtype: str, scan: str, batch: Any):
         "mask_ratio": MASK_RATIO,
         "norm_pix": True,
         "dtype": dtype,
-        "scan": scan,
+        **VARIANTS[variant[0] if variant else "plain"],
     }
-    return build_method("mim.mae", entries, batch)
+    method = build_method("mim.mae", entries, batch)
+    return method if who == "ours" else _textbook(method, size)
+
+
+def _textbook(method: Any, size: dict[str, Any]):
+    """The method with the loss of `tests/textbook.py`, on the same parameters."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    import jax.numpy as jnp
+    import textbook
+
+    from maskjax.losses import Term
+    from maskjax.method import Phase
+
+    patch, num = (size["patch"],) * 2, (size["image"] // size["patch"]) ** 2
+
+    def loss(params, extra, batch, draws, step, static):
+        mean, std = jnp.asarray(IMAGENET[0]), jnp.asarray(IMAGENET[1])
+        image = (batch["image"] / 255 - mean) / std
+        noise = draws.uniform("mask", (num,))
+        value, *_ = textbook.mae(params, image, noise, patch, round(num * (1 - MASK_RATIO)), True)
+        return {"reconstruction": Term(value, 1.0)}, {}
+
+    return dataclasses.replace(method, phases=(Phase(loss),))
 
 
 def _our_optimizer(batch_size: int):
@@ -146,7 +179,7 @@ def _hf_config(size: dict[str, Any]):
 
 def prepare(task: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     """A warm contestant."""
-    make = ours if task["name"] in OURS else hugging_face
+    make = ours if task["name"] in OURS + TEXTBOOK else hugging_face
     run, versions = make(task["name"], SIZES[task["size"]], task["batch"])
     run(WARM_UP_STEPS)
     return run, versions

@@ -11,16 +11,18 @@ and transformers (`make test-torch` installs them) only our own variants run.
 
 import argparse
 import importlib.util
+import statistics
 from collections.abc import Sequence
 
-from contestants import BATCHES, OURS, SIZES, THEIRS
+import numpy as np
+from contestants import BATCHES, DTYPES, OURS, SIZES, TEXTBOOK, THEIRS, our_method
 from rounds import OUT, Contestant, add_options, measure, show, write
 
 
 def available() -> tuple[str, ...]:
     """Names of the contestants that can run here."""
     installed = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-    return (THEIRS if installed else ()) + OURS
+    return (THEIRS if installed else ()) + TEXTBOOK + OURS
 
 
 def chosen(names: Sequence[str], dtypes: Sequence[str]) -> list[str]:
@@ -46,8 +48,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--batch", type=int, help=f"images per step; default by size: {BATCHES}")
-    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=())
-    names = ", ".join(THEIRS + OURS)
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=())
+    names = ", ".join(THEIRS + TEXTBOOK + OURS)
     parser.add_argument("--contestants", nargs="+", default=(), metavar="NAME", help=names)
     add_options(parser, rounds=7, units=2, unit="steps", out="step_SIZE.json")
     options = parser.parse_args(argv)
@@ -56,6 +58,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.batch = options.batch or BATCHES[options.size]
     options.out = options.out or OUT / f"step_{options.size}.json"
     return options
+
+
+def saving(seconds: dict[str, list[float]], dtype: str, size: str) -> tuple[float, float] | None:
+    """(how many times as long a step takes if the encoder sees all patches, the same by FLOPs).
+
+    None if not both were run.
+    """
+    names = f"ours/{dtype}/unrolled", f"ours/{dtype}/all"
+    if not all(name in seconds for name in names):
+        return None
+    side = SIZES[size]["image"]
+    batch = {"image": np.zeros((1, side, side, 3), np.uint8), "position": np.zeros((1, 2))}
+    flops = [our_method(name, SIZES[size], batch).step_flops for name in names]
+    times = [statistics.median(seconds[name]) for name in names]
+    return times[1] / times[0], flops[1] / flops[0]
 
 
 def main(argv: Sequence[str] | None = None):
@@ -72,8 +89,12 @@ def main(argv: Sequence[str] | None = None):
     seconds, versions = measure(names, start, rounds=options.rounds, units=options.units)
     settings = {"size": options.size, "batch": options.batch}
     settings |= {"rounds": options.rounds, "steps": options.units}
-    record = write(options.out, settings, versions, seconds)
+    saved = {dtype: found for dtype in DTYPES if (found := saving(seconds, dtype, options.size))}
+    record = write(options.out, {**settings, "saving": saved}, versions, seconds)
     show(record, tuple(settings), "step")
+    for dtype, (speed, flops) in saved.items():
+        share = f"{speed / flops:.2f} of it"
+        print(f"{dtype}, all tokens: {flops:.2f} x the FLOPs, {speed:.2f} x the time, {share}")
     print(f"written: {options.out}")
 
 

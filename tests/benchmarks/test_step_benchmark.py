@@ -17,7 +17,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_one_round_of_ours(tmp_path):
     out = tmp_path / "folder" / "step.json"
-    names = ["ours/float32/unrolled", "ours/bfloat16/scan"]
+    names = ["textbook/float32", "ours/float32/unrolled", "ours/float32/all", "ours/bfloat16/scan"]
     options = ("--size", "toy", "--rounds", "1", "--steps", "1", "--out", str(out))
     done = call(*options, "--contestants", *names)
     assert done.returncode == 0, done.stderr
@@ -27,6 +27,13 @@ def test_one_round_of_ours(tmp_path):
     assert all(len(times) == 1 and times[0] > 0 for times in record["seconds"].values())
     assert {"jax", "jaxlib", "maskjax", "python"} <= set(record["versions"])
     assert all(name in done.stdout for name in names)
+    # Masks leave 4 of 16 patches to the encoder, "all" 15: by FLOPs 2 times the step.
+    assert record["saving"].keys() == {"float32"}
+    speed, flops = record["saving"]["float32"]
+    assert 1.5 < flops < 2.5
+    found = record["summary"]
+    times = [found[name]["median_seconds"] for name in names[1:3]]
+    assert speed == pytest.approx(times[1] / times[0])
 
 
 @pytest.mark.parametrize(

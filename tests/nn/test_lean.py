@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jax.sharding import AxisType, PartitionSpec
 
 from maskjax.masking import Draws, attention_ops
 from maskjax.method import build_method
@@ -205,6 +206,20 @@ def test_forward_mode_needs_plain():
         push(toy)
     direction = (lean.plain(toy)(x + 1e-2, *rest) - lean.plain(toy)(x - 1e-2, *rest)) / 2e-2
     np.testing.assert_allclose(push(lean.plain(toy)), direction, atol=1e-2)
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_inside_shard_map(scan):
+    """Gradients of replicated parameters are summed over the shards by autodiff itself."""
+    stack = Stack(Block(2, 16, parent=None), 2, scan=scan)
+    shapes = jax.eval_shape(lambda key: stack.init(key, 8), jax.random.key(0))
+    params, x = tiny.filled(shapes), normal(4, Q, 8)
+    gradient = jax.grad(lambda params, x: jnp.sin(stack(params, x)[0]).sum(), (0, 1))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+    specs = (PartitionSpec(), PartitionSpec("data"))
+    with jax.set_mesh(mesh):
+        found = jax.jit(jax.shard_map(gradient, in_specs=specs, out_specs=specs))(params, x)
+    assert_equal(found, jax.jit(gradient)(params, x))
 
 
 def test_unknown_parts():

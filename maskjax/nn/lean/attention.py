@@ -47,7 +47,7 @@ def attend(
     masks = _Masks(_float(factor), _float(bias), allow, _float(gain))
     alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
     if scope.is_on("attention") and alike:
-        return _attend(scale, scope.in_unrolled(), query, key, value, masks)
+        return _attend(scale, scope.in_unrolled(), *scope.alike(query, key, value, masks))
     return _forward(scale, query, key, value, masks)
 
 

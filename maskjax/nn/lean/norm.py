@@ -23,7 +23,7 @@ def layer_norm(x: Array, scale: Array, bias: Array, *, eps: float, dtype: DTypeL
         [..., D].
     """
     if scope.is_on("norm"):
-        return _layer_norm(eps, dtype, scope.in_unrolled(), x, scale, bias)
+        return _layer_norm(eps, dtype, scope.in_unrolled(), *scope.alike(x, scale, bias))
     return _forward(eps, dtype, x, scale, bias)[0]
 
 

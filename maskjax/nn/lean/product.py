@@ -51,8 +51,9 @@ def dense(
     if before is not None and not scope.is_on("mlp"):
         inputs = (before(*inputs).astype(inputs[0].dtype),)
         options = (num_input_axes, None, False)
-    product = _dense if scope.is_on("dense") else _forward
-    return product(*options, inputs, kernel, bias)
+    if scope.is_on("dense"):
+        return _dense(*options, *scope.alike(inputs, kernel, bias))
+    return _forward(*options, inputs, kernel, bias)
 
 
 def _forward(num, before, unrolled, inputs, kernel, bias):

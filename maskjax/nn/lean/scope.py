@@ -8,6 +8,10 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import jax
+from jax import Array
 
 # "chain" is what `chain` does, the others are the layers.
 PARTS = frozenset({"dense", "norm", "mlp", "attention", "chain"})
@@ -56,6 +60,27 @@ def unrolled(yes: bool) -> Iterator[None]:
 def is_on(part: str) -> bool:
     """Whether this part is lean here."""
     return part in _parts.get()
+
+
+def alike(*tree: Any) -> Any:
+    """`tree` with all its arrays varying over the same axes of a `shard_map` around it.
+
+    A custom backward pass must answer with what varies as its arguments do; made alike before, the
+    sum over the shards that a replicated parameter's gradient needs is left to autodiff.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return tree
+    axes = frozenset().union(*map(_axes, jax.tree.leaves(tree)))
+
+    def one(leaf: Array) -> Array:
+        missing = tuple(sorted(axes - _axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def _axes(x: Array) -> frozenset[str]:
+    return jax.typeof(x).manual_axis_type.varying
 
 
 def in_unrolled() -> bool:
