@@ -50,9 +50,11 @@ def ours(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run, dict[st
     import numpy as np
 
     import maskjax
+    from maskjax.train import runtime
     from maskjax.train.state import create_state
     from maskjax.train.step import make_train_step
 
+    runtime.keep_freed_memory()  # as `maskjax train` does
     image = np.random.default_rng(0).integers(
         0, 256, (batch_size, size["image"], size["image"], 3), np.uint8
     )
