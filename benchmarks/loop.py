@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import record
 from rounds import quartiles
@@ -43,14 +43,23 @@ class Clock:
         self.wall.append((time.perf_counter() - wall) / steps)
 
 
-def probe(parts, source, workdir: Path, options: argparse.Namespace) -> tuple[Clock, Clock, float]:
-    """Runs the session: clocks of the loop and of the bare step, and seconds of a save."""
+class Times(NamedTuple):
+    """Of the loop and of the bare step; and seconds that a save holds the loop up."""
+
+    loop: Clock
+    bare: Clock
+    save: float
+
+
+def probe(parts, source, workdir: Path, options: argparse.Namespace) -> Times:
+    """Runs a session in `workdir` and takes its times."""
     import jax
 
     from maskjax.session import Session
     from maskjax.train.loop import Every
 
     loop, bare, log_every = Clock(), Clock(), parts.config.train.log_every
+    step = parts.step()
     block = options.logs * log_every
 
     class Probe(Session):
@@ -70,7 +79,8 @@ def probe(parts, source, workdir: Path, options: argparse.Namespace) -> tuple[Cl
 
         def _measure(self, done: int, state: Any):
             loop.stop(block)
-            bare_steps(self.parts, state, next(self.device_batches), block, bare)
+            static = self.parts.method.static(0)
+            bare_steps(step, state, (next(self.device_batches), static), block, bare)
 
     with Probe(parts, source, workdir) as session:
         session.train()
@@ -78,26 +88,25 @@ def probe(parts, source, workdir: Path, options: argparse.Namespace) -> tuple[Cl
         session.checkpoints.save(10**9, session.state, 0, {}, {}, force=True)
         blocked = time.perf_counter() - began
         jax.block_until_ready(session.state)
-    return loop, bare, blocked
+    return Times(loop, bare, blocked)
 
 
-def bare_steps(parts, state: Any, batch: Any, steps: int, clock: Clock):
+def bare_steps(step: Callable, state: Any, given: tuple, steps: int, clock: Clock):
     """Times the compiled step alone, on a copy of the state (the step donates it)."""
     import jax
     import jax.numpy as jnp
 
-    step, static = parts.step(), parts.method.static(0)
     state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-    state, _ = jax.block_until_ready(step(state, batch, static))
+    state, _ = jax.block_until_ready(step(state, *given))
     clock.start()
     for _ in range(steps):
-        state, _ = step(state, batch, static)
+        state, _ = step(state, *given)
     jax.block_until_ready(state)
     clock.stop(steps)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """One run of the config; its record."""
+def prepared(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The experiment that the options describe, as long as the rounds are, and its data."""
     from maskjax import build, data_parts
     from maskjax.config import load_config
     from maskjax.train import runtime
@@ -108,11 +117,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         config.train.steps, config.train.epochs = interval * options.rounds + 1, 0.0
         config.checkpoint.every = config.evaluate.every = 0
     runtime.enable_compile_cache()
+    runtime.keep_freed_memory()
     source = data_parts.data_source(config, "train")
-    parts = build.experiment(config, len(source))
+    return build.experiment(config, len(source)), source
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """One run of the config; its record."""
+    parts, source = prepared(options)
     with tempfile.TemporaryDirectory() as folder:
-        loop, bare, blocked = probe(parts, source, Path(folder), options)
-    return summary(loop, bare) | {"save_seconds": blocked}
+        times = probe(parts, source, Path(folder), options)
+    return summary(times.loop, times.bare) | {"save_seconds": times.save}
 
 
 def summary(loop: Clock, bare: Clock) -> dict[str, Any]:
@@ -144,10 +159,19 @@ def show(found: dict[str, Any], options: argparse.Namespace):
     print(f"aim: at most {LIMIT:.0%}; a save holds the loop up for {found['save_seconds']:.2f} s")
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options; `--config.key=value` as for `maskjax train`."""
-    parser = record.parser(__doc__)
-    parser.add_argument("--config", default=str(record.ROOT / "configs/mim/mae.py:demo"))
+def parse(
+    argv: Sequence[str] | None, doc: str | None, *, config: str, data: str = ""
+) -> argparse.Namespace:
+    """The options; `--config.key=value` as for `maskjax train`.
+
+    Args:
+        argv: the command line.
+        doc: of the script.
+        config: the default.
+        data: `data.path` unless it is overridden; "" = that of the config.
+    """
+    parser = record.parser(doc)
+    parser.add_argument("--config", default=config)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--logs", type=int, default=4, help="log intervals in a round")
     options, rest = parser.parse_known_args(argv)
@@ -155,13 +179,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--rounds and --logs must be at least 1")
     if any(not given.startswith("--config.") for given in rest):
         parser.error(f"unknown argument {rest[0]!r}")
-    options.overrides = rest
+    options.overrides = [f"--config.data.path={data}", *rest] if data else rest
     return options
 
 
 def main(argv: Sequence[str] | None = None):
     """The command."""
-    options = parse(argv)
+    options = parse(argv, __doc__, config="mim/mae:demo")
     record.prepare()
     found = measure(options)
     show(found, options)
