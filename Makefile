@@ -49,9 +49,10 @@ format: venv  ## Rewrites the code as ruff wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv  ## Ratios of the step and of the input (with PyTorch beside them after `make test-torch`)
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/input.py
+BENCHMARKS := "step.py --size tiny" "step.py --size small" methods.py loop.py input.py masks.py masks_tpu.py growth.py startup.py "accelerator.py --config=mim/mae:demo"
+
+bench: venv  ## All benchmarks, an hour or two on 2 cores (with PyTorch beside ours after `make test-torch`)
+	for benchmark in $(BENCHMARKS); do $(BIN)/python benchmarks/$$benchmark || exit 1; done
 
 SEED ?= 0
 N ?= 20

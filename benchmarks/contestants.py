@@ -134,6 +134,9 @@ def hugging_face(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run,
     import torch
     import transformers
 
+    from maskjax.train import runtime
+
+    runtime.keep_freed_memory()  # so that the allocator makes no difference
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = transformers.ViTMAEForPreTraining(_hf_config(size)).train()

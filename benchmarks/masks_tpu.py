@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: it would look for a TPU
 
-from contestants import SIZES, _our_method  # noqa: E402
+from contestants import SIZES, our_method  # noqa: E402
 from masks import LIMIT, TOKENS, Generator, guided, spatial  # noqa: E402
 
 from maskjax.errors import UserError  # noqa: E402
@@ -110,7 +110,7 @@ def step_cycles(size: str, batch: int) -> float:
 
     side = SIZES[size]["image"]
     example = {"image": np.zeros((1, side, side, 3), np.uint8)}
-    method = _our_method(SIZES[size], "bfloat16", "on", example)
+    method = our_method("ours/bfloat16/scan", SIZES[size], example)
     return batch * method.step_flops / FLOPS_PER_CYCLE
 
 

@@ -28,35 +28,43 @@ COMPUTE = {
     "dtype": "float32",
     "scan": "auto",
     "remat": "none",
-    "attention": "einsum",
+    "attention": "auto",
     "lean": True,  # False: plain autodiff everywhere (see `maskjax.nn.lean`), as `jax.jvp` needs it
 }
 
+_AUTO_ATTENTION = {"cpu": "einsum", "gpu": "cudnn_long", "tpu": "pallas_long"}
+
 
 def compute(cfg: ConfigDict) -> Compute:
-    """Reads dtype, scan, remat, attention; scan="auto" scans on TPU and GPU and unrolls on CPU.
+    """Reads dtype, scan, remat, attention; what is "auto" is decided for this process's devices.
 
-    `lean` is only checked here: `build_method` sees to it.
+    `lean` is only checked here: `build_method` sees to it. See `for_platform`.
 
     Raises:
         UserError: for a value that is not among the valid ones.
     """
     require(cfg.remat in ("none", "dots", "full"), "model.remat", cfg.remat, "none, dots or full")
-    kinds = ("einsum", "xla", "cudnn")
-    require(cfg.attention in kinds, "model.attention", cfg.attention, "einsum, xla or cudnn")
-    require(cfg.scan in ("auto", "on", "off"), "model.scan", cfg.scan, "auto, on or off")
+    given = {"scan": cfg.scan, "attention": cfg.attention}
+    decided = for_platform(given, jax.default_backend())
+    scan, attention = decided["scan"], decided["attention"]
+    kinds = (*_AUTO_ATTENTION.values(), "xla", "cudnn", "pallas")
+    what = "auto, einsum, xla, cudnn or pallas"
+    require(attention in kinds, "model.attention", attention, what)
+    require(scan in ("on", "off"), "model.scan", scan, "auto, on or off")
     require(isinstance(cfg.lean, bool), "model.lean", cfg.lean, "must be True or False")
-    scan = jax.default_backend() != "cpu" if cfg.scan == "auto" else cfg.scan == "on"
-    return Compute(dtype(cfg), scan, cfg.remat, cfg.attention)
+    return Compute(dtype(cfg), scan == "on", cfg.remat, attention)
 
 
 def for_platform(model: dict[str, Any], platform: str) -> dict[str, Any]:
     """Entries of `config.model` with what depends on the platform ("cpu", "gpu", "tpu") decided.
 
-    A step may be compiled for devices that this process does not have.
+    A step may be compiled for devices that this process does not have. `scan` is one loop over the
+    layers but on CPU. `attention` is a fused kernel where there are enough tokens for one, if the
+    platform has one: cuDNN's on GPU, jax's Pallas kernel on TPU; see `nn.attention.Attention`.
     """
-    scan = model.get("scan")
-    return model | ({"scan": "off" if platform == "cpu" else "on"} if scan == "auto" else {})
+    scan = "off" if platform == "cpu" else "on"
+    decided = {"scan": scan, "attention": _AUTO_ATTENTION.get(platform, "einsum")}
+    return model | {key: value for key, value in decided.items() if model.get(key) == "auto"}
 
 
 def dtype(cfg: ConfigDict) -> jnp.dtype:

@@ -23,6 +23,19 @@ def test_compute():
 
 
 @pytest.mark.parametrize(
+    ("platform", "scan", "attention"),
+    [("cpu", "off", "einsum"), ("gpu", "on", "cudnn_long"), ("tpu", "on", "pallas_long")],
+)
+def test_the_platform_decides_what_is_auto(platform, scan, attention):
+    decided = options.for_platform({**options.COMPUTE, "dim": 3}, platform)
+    assert (decided["scan"], decided["attention"]) == (scan, attention)
+    assert decided["dim"] == 3
+    given = {"scan": "on", "attention": "xla"}
+    assert options.for_platform(given, platform) == given
+    assert options.for_platform({"dim": 3}, platform) == {"dim": 3}
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [("dtype", "float16"), ("scan", "yes"), ("scan", None), ("remat", "all"), ("attention", "x")],
 )

@@ -10,13 +10,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from maskjax import masking
 from maskjax.masking import attention_ops
 from maskjax.nn import lean
 from maskjax.nn.dense import Dense
+from maskjax.nn.flash import flash_attention
 from maskjax.nn.initializers import xavier_uniform
 from maskjax.nn.rotary import rotate
 
-Implementation = Literal["einsum", "xla", "cudnn"]
+Implementation = Literal["einsum", "xla", "cudnn", "pallas", "cudnn_long", "pallas_long"]
+# Tokens from which a fused kernel is worth it: below, the scores are small and XLA keeps up.
+FUSED_FROM = 1000
 # Which keys a query may attend to: a mask, or a function of query and key [B, H, N, d] that makes
 # one (no gradient flows through it).
 Allow = Array | Callable[[Array, Array], Array]
@@ -33,8 +37,10 @@ class Attention(nn.Module):
         qkv_bias, out_bias: whether those projections have biases.
         key_bias: False leaves the key's out, which softmax does not see (BEiT, VideoMAE).
         dtype: of the matmul operands; scores and softmax are float32.
-        implementation: "einsum" (default: any device, any tap), or the fused kernels of
-            `jax.nn.dot_product_attention`: "xla", "cudnn" (GPU; pays from about 1,000 tokens).
+        implementation: "einsum" (default: any device), the fused kernels of
+            `jax.nn.dot_product_attention`, "xla" and "cudnn" (GPU), or "pallas" (TPU, without
+            masks). "cudnn_long" and "pallas_long" are that kernel from `FUSED_FROM` tokens on
+            where it can serve the masks, and "einsum" elsewhere.
     """
 
     heads: int
@@ -67,10 +73,10 @@ class Attention(nn.Module):
 
         Returns:
             The output and {"query", "key", "value": [B, heads, N, d] (after rotary positions),
-            "attention": float32[B, heads, N, N]}; "attention" is absent from fused implementations.
+            "attention": float32[B, heads, N, N]}. What is not used of these is never computed.
 
         Raises:
-            ValueError: if the heads do not divide D.
+            ValueError: if the heads do not divide D, or "pallas" gets a mask or bias.
         """
         chex.assert_rank(x, 3)
         dim = x.shape[-1]
@@ -90,13 +96,45 @@ class Attention(nn.Module):
                 seen[name] = rotate(seen[name], table)
         if callable(allow):
             allow = allow(*jax.lax.stop_gradient((seen["query"], seen["key"])))
-        if self.implementation == "einsum":
-            seen["attention"] = attention_weights(seen["query"], seen["key"], allow, bias)
-            mixed = lean.attend(seen["query"], seen["key"], seen["value"], allow=allow, bias=bias)
+        query, key, value = seen["query"], seen["key"], seen["value"]
+        seen["attention"] = attention_weights(query, key, allow, bias)
+        kernel = chosen(self.implementation, query, key, allow, bias)
+        if kernel == "einsum":
+            mixed = lean.attend(query, key, value, allow=allow, bias=bias)
+        elif kernel == "pallas":
+            mixed = flash_attention(query, key, value)
         else:
-            mixed = _fused(seen, allow, bias, self.implementation)
+            mixed = _fused(seen, allow, bias, kernel)
         out = Dense(dim, 2, self.out_bias, self.dtype, name="out")
         return out(mixed.swapaxes(1, 2)), seen
+
+
+def chosen(
+    implementation: Implementation,
+    query: Array,
+    key: Array,
+    allow: Array | None = None,
+    bias: Array | None = None,
+) -> Literal["einsum", "xla", "cudnn", "pallas"]:
+    """The kernel for query [B, H, Q, d], key [B, H, K, d] and masks: see `Attention`.
+
+    Raises:
+        ValueError: if "pallas" is wanted under a mask or bias.
+    """
+    kernel = implementation.removesuffix("_long")
+    masked = allow is not None or bias is not None
+    if kernel == implementation:
+        if kernel == "pallas" and masked:
+            raise ValueError("attention 'pallas' takes no mask or bias; use 'einsum'")
+        return kernel
+    num_queries, num_keys = query.shape[2], key.shape[2]
+    if max(num_queries, num_keys) < FUSED_FROM:
+        return "einsum"
+    if kernel == "pallas":
+        return "einsum" if masked else kernel
+    sizes = {"num_queries": num_queries, "num_keys": num_keys, "head_dim": query.shape[3]}
+    masks = {"allow": allow, "bias": bias}
+    return kernel if masking.fused(kernel, **sizes, dtype=query.dtype, **masks) else "einsum"
 
 
 def attention_weights(

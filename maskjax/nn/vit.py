@@ -57,7 +57,7 @@ class Compute:
         dtype: of matmul operands and of the residual stream.
         scan: one loop over the layers, or unrolled; see `Stack`.
         remat: "none", "dots" or "full"; see `Stack`.
-        attention: "einsum", "xla" or "cudnn"; see `Attention`.
+        attention: see `Attention`.
     """
 
     dtype: DTypeLike = jnp.float32

@@ -8,6 +8,7 @@ import time
 
 import jax
 from jax.stages import Compiled
+from ml_collections import ConfigDict
 
 from maskjax import build
 from maskjax.data_parts import example_batch
@@ -109,10 +110,23 @@ class CompiledStep:
         return None if self.program is None else self.program.donated >= self.num_leaves
 
 
+def planned(config: ConfigDict, target: Target) -> ConfigDict:
+    """The config as it can be compiled for a target without its libraries.
+
+    cuDNN is not there to be asked about its attention kernel, so that GPUs get plain attention for
+    `model.attention = "auto"`: the memory is then an upper bound.
+    """
+    config = config.copy_and_resolve_references()
+    on_gpu = target.devices[0].platform == "gpu"
+    if on_gpu and config.model.get("attention") == "auto":
+        config.model.attention = "einsum"
+    return config
+
+
 def compile_step(
     parts: build.Experiment, target: Target, options: dict[str, object] | None = None
 ) -> CompiledStep:
-    """Compiles the step of `build.experiment(config, num_examples, target.devices)`.
+    """Compiles the step of `build.experiment(planned(config, target), size, target.devices)`.
 
     Args:
         parts: the experiment, over the devices of the target.

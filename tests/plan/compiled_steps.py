@@ -7,7 +7,7 @@ import pytest
 from maskjax import build
 from maskjax.config import load_config
 from maskjax.plan import target as targets
-from maskjax.plan.compile import CompiledStep, compile_step
+from maskjax.plan.compile import CompiledStep, compile_step, planned
 from maskjax.plan.ideal import gathered_shapes
 
 IMAGES = 1_281_167  # of ImageNet-1k; how many there are does not matter to the step
@@ -23,8 +23,8 @@ def compiled(topology: str, config: str, *overrides: str) -> tuple[build.Experim
     if package:
         pytest.skip(f"cannot compile for {topology}: pip install '{package}' (Linux only)")
     target = targets.target(topology)
-    given = [f"--config.{override}" for override in overrides]
-    parts = build.experiment(load_config(config, given)[0], IMAGES, target.devices)
+    loaded, _ = load_config(config, [f"--config.{override}" for override in overrides])
+    parts = build.experiment(planned(loaded, target), IMAGES, target.devices)
     return parts, compile_step(parts, target)
 
 
