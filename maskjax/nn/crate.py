@@ -50,7 +50,7 @@ class TiedAttention(nn.Module):
         seen = {"subspace": subspace, "attention": attention_weights(subspace, subspace)}
         if self.heads == 1:  # the official code has no projection then
             return mixed[:, :, 0], seen
-        return Dense(dim, 2, dtype=self.dtype, name="out")(mixed), seen
+        return Dense(dim, 2, dtype=self.dtype, keep=False, name="out")(mixed), seen
 
 
 class Ista(nn.Module):

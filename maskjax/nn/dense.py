@@ -24,6 +24,7 @@ class Dense(nn.Module):
         before: elementwise function that makes x of what is given, in float32 (an activation); its
             result is not kept for the backward pass.
         first: the first layer of a network, which may have TrAct's gradient (see `nn.tract`).
+        keep: whether `remat="dots"` keeps the result, see `Stack`.
     """
 
     features: int | Sequence[int]
@@ -34,6 +35,7 @@ class Dense(nn.Module):
     bias_init: Initializer = nn.initializers.zeros
     before: lean.Before | None = None
     first: bool = False
+    keep: bool = True
 
     @nn.compact
     def __call__(self, *x: Array) -> Array:
@@ -44,7 +46,11 @@ class Dense(nn.Module):
         kernel = self.param("kernel", init, (*inputs, *features))
         bias = self.param("bias", self.bias_init, features) if self.use_bias else None
         given = tuple(a.astype(self.dtype) for a in x)
-        options = {"num_input_axes": self.num_input_axes, "before": self.before}
+        options = {
+            "num_input_axes": self.num_input_axes,
+            "before": self.before,
+            "keep": self.keep,
+        }
         if not self.first:
             return lean.dense(given, kernel, bias, **options)
         layer = lambda x, *rest: lean.dense((x,), *rest, **options)  # noqa: E731

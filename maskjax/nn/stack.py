@@ -36,8 +36,8 @@ class Stack:
         depth: number of blocks.
         scan: True = one loop over the layers (TPU, GPU: short compile, small code); False =
             unrolled (CPU, where slicing stacked weights in a loop costs up to 2x).
-        remat: what the backward pass recomputes: "none", "dots" (all but what dense layers give),
-            "full" (the whole block).
+        remat: what the backward pass recomputes: "none", "dots" (all but what dense layers give;
+            of attention's, queries, keys and values only), "full" (the whole block).
         drop_path: rate of the last block; it grows linearly from 0 (Huang et al. 2016), or
             (rate of the first block, rate of the last).
         taps: names of the activations that the block gives.

@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from maskjax.nn.lean import chain, scope
 
-# Of every result, for `jax.checkpoint` policies.
+# Of the results to keep, for `jax.checkpoint` policies.
 NAME = "dense"
 # Elementwise, arrays of one shape -> one array; computed twice, so it should be cheap. It works and
 # answers in float32: the product rounds its result to the type of the inputs.
@@ -32,6 +32,7 @@ def dense(
     *,
     num_input_axes: int = 1,
     before: Before | None = None,
+    keep: bool = True,
 ) -> Array:
     """before(*inputs) @ kernel + bias: operands of the inputs' type, float32 accumulator.
 
@@ -43,6 +44,7 @@ def dense(
         bias: float32[*O].
         num_input_axes: length of I.
         before: elementwise function of the inputs, see `Before`; None = the single input.
+        keep: whether the result has `NAME`.
 
     Returns:
         [..., *O] in the type of the inputs.
@@ -52,8 +54,16 @@ def dense(
         inputs = (before(*inputs).astype(inputs[0].dtype),)
         options = (num_input_axes, None, False)
     if scope.is_on("dense"):
-        return _dense(*options, *scope.alike(inputs, kernel, bias))
-    return _forward(*options, inputs, kernel, bias)
+        y = _dense(*options, *scope.alike(inputs, kernel, bias))
+    else:
+        y = _forward(*options, inputs, kernel, bias)
+    return _named(y, kernel.ndim - num_input_axes) if keep else y
+
+
+def _named(y: Array, outs: int) -> Array:
+    """`y` by the name of what is kept: as [..., D], since TPUs pad the last of axes [heads, d]."""
+    flat = y.reshape(*y.shape[: y.ndim - outs], math.prod(y.shape[y.ndim - outs :]))
+    return checkpoint_name(flat, NAME).reshape(y.shape)
 
 
 def _forward(num, before, unrolled, inputs, kernel, bias):
@@ -61,7 +71,7 @@ def _forward(num, before, unrolled, inputs, kernel, bias):
     y = _product(x, kernel.astype(x.dtype), _last(x, num), _first(num))
     if bias is not None:
         y = y + bias
-    return checkpoint_name(y.astype(x.dtype), NAME)
+    return y.astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
