@@ -16,7 +16,7 @@ from maskjax.observe.flops import peak_flops
 from maskjax.plan import target as targets
 from maskjax.plan.axes import indivisible
 from maskjax.plan.collectives import totals
-from maskjax.plan.compile import OutOfMemoryError, compile_step, tree_bytes
+from maskjax.plan.compile import OutOfMemoryError, compile_step, planned, tree_bytes
 from maskjax.plan.estimate import activation_bytes
 from maskjax.plan.flops import counted_flops
 from maskjax.plan.hardware import Hardware, offered, valid_names
@@ -201,7 +201,8 @@ def _compiled(config: ConfigDict, hardware: Hardware, num_examples: int) -> dict
     target = targets.target(hardware.name)
     unknown = {"activation_bytes": None, "peak_bytes": None, "collectives": None, "seconds": 0.0}
     try:
-        step = compile_step(build.experiment(config, num_examples, target.devices), target)
+        parts = build.experiment(planned(config, target), num_examples, target.devices)
+        step = compile_step(parts, target)
     except OutOfMemoryError as error:
         return {**unknown, "fits": False, "error": str(error)}
     except jax.errors.JaxRuntimeError as error:
