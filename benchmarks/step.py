@@ -11,6 +11,7 @@ and transformers (`make test-torch` installs them) only our own variants run.
 
 import argparse
 import importlib.util
+import os
 import statistics
 from collections.abc import Sequence
 
@@ -78,6 +79,7 @@ def saving(seconds: dict[str, list[float]], dtype: str, size: str) -> tuple[floa
 def main(argv: Sequence[str] | None = None):
     """The command."""
     options = parse(argv)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # also of this process, which counts FLOPs
     names = chosen(options.contestants, options.dtype)
     if not names:
         raise SystemExit(f"no contestant is left of {', '.join(available())}")
