@@ -79,7 +79,8 @@ def first_failure(project: Path, names: list[str]) -> Failure | None:
     """
     options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--durations=0"]
     cache = str(ROOT / ".cache" / "jax-tests")
-    environment = {**os.environ, "PYTHONPATH": str(project)}
+    # Every mistake is a new program: most of the time would go into optimising it.
+    environment = {**os.environ, "PYTHONPATH": str(project), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
     command = [sys.executable, "-m", "pytest", *options, *names]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
