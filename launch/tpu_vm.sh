@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one maskjax command on every host of Cloud TPU VMs; see launch/tpu_vm.md.
 #
-#   launch/tpu_vm.sh NAME ZONE train --config=mim/mae:l16 --workdir=gs://bucket/runs/l16
+#   launch/tpu_vm.sh NAME ZONE train --config=mim/mae:l16 --workdir=/mnt/shared/runs/l16
 #
 # REPO=url      what to install from, once; default: this clone's origin
 # SETUP=0       skips the installation

@@ -110,6 +110,7 @@ def train(
             run_files.write_config(workdir, config.to_dict(), overrides or {})
         except OSError as error:
             raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
+    processes.check_shared(pathlib.Path(workdir) / run_files.CONFIG, "--workdir")
     with Session(parts, source, pathlib.Path(workdir), began) as session:
         return session.train()
 
@@ -122,6 +123,11 @@ def _check_workdir(config: "ConfigDict", workdir: str, extend: bool) -> bool:
 
     if not workdir:
         raise UserError("--workdir= is empty; name the folder of the run")
+    if "://" in workdir:
+        raise UserError(
+            f"--workdir={workdir}: a run is kept on a file system: a shared disk, or a bucket that"
+            " is mounted as one (gcsfuse); only data is read from buckets directly"
+        )
     resolved, resumed = config.to_dict(), saved_steps(workdir)
     length = ("train.steps", "train.epochs") if extend else ()
     run_files.check_same_config(workdir, resolved, (*FREE_KEYS, *length))

@@ -5,11 +5,14 @@ nothing is told and nothing is waited for.
 """
 
 import contextlib
+import itertools
 import re
 from typing import Any
 
 import jax
 from orbax.checkpoint import multihost
+
+_rounds = itertools.count()
 
 
 def post(key: str, text: str) -> None:
@@ -46,8 +49,10 @@ def wait(name: str, seconds: float) -> list[int]:
     return []
 
 
-def exchange(name: str, text: str, seconds: float) -> dict[int, str]:
-    """{process: what it says}, after all have said something; `name` is used once.
+def exchange(text: str, seconds: float) -> dict[int, str]:
+    """{process: what it says}, after all have said something.
+
+    A collective of the host: every process calls it, as often and in the same order as the others.
 
     Raises:
         JaxRuntimeError: if somebody did not come in time.
@@ -55,9 +60,10 @@ def exchange(name: str, text: str, seconds: float) -> dict[int, str]:
     client = _client()
     if client is None:
         return {0: text}
-    post(f"exchange/{name}", text or " ")
-    client.wait_at_barrier(f"maskjax/exchange/{name}", int(1000 * seconds))
-    return {index: said.strip() for index, said in read(f"exchange/{name}").items()}
+    name = f"exchange/{next(_rounds)}"
+    post(name, text or " ")
+    client.wait_at_barrier(f"maskjax/{name}", int(1000 * seconds))
+    return {index: said.strip() for index, said in read(name).items()}
 
 
 def _client() -> Any:

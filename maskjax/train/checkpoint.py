@@ -183,7 +183,7 @@ class Checkpoints:
                 epath.Path(aside).rmtree(missing_ok=True)
                 epath.Path(self._where(step)).rename(aside)
         if damaged:
-            blackboard.exchange(f"aside/{self.directory}", "", 3600)
+            blackboard.exchange("set aside", 3600)
             self._manager.reload()
 
     def restore_params(

@@ -8,6 +8,7 @@ import dataclasses
 import glob
 import logging
 import os
+import pathlib
 import socket
 import sys
 import time
@@ -131,6 +132,32 @@ def say(text: str) -> None:
     """Prints a line of the run, once."""
     if first():
         print(text, flush=True)
+
+
+def check_shared(path: pathlib.Path, flag: str, seconds: float = 60) -> None:
+    """Whether every process sees a file that process 0 has just written.
+
+    Args:
+        path: of the file.
+        flag: the argument that its folder was given by.
+        seconds: that a network file system may take to show it.
+
+    Raises:
+        UserError: naming those that do not see it: their folder is another one.
+    """
+    if jax.process_count() == 1:
+        return
+    blackboard.exchange("written", 600)
+    end = time.monotonic() + seconds
+    while not path.is_file() and time.monotonic() < end:
+        time.sleep(0.5)
+    seen = blackboard.exchange("yes" if path.is_file() else "", 600)
+    blind = [index for index, text in seen.items() if not text]
+    if blind:
+        raise UserError(
+            f"{flag}={path.parent}: must be one folder for all processes, on a shared file system;"
+            f" what process 0 wrote there is not seen by {called(blind)}"
+        )
 
 
 def called(indices: Sequence[int]) -> str:

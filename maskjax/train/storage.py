@@ -12,7 +12,6 @@ Result = TypeVar("Result")
 # What Orbax, tensorstore, json and the clients of object stores raise when they cannot read.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError)
 _MANY_HOURS = 6 * 3600.0  # reading a large state from slow storage
-_rounds = iter(range(10**9))  # every process counts alike
 
 
 class DamagedError(UserError):
@@ -53,7 +52,7 @@ def together(where: str, read: Callable[[], Result]) -> Result:
             result = read()
     except DamagedError as error:
         problem = str(error)
-    said = blackboard.exchange(f"read/{next(_rounds)}", problem, _MANY_HOURS)
+    said = blackboard.exchange(problem, _MANY_HOURS)
     for index in sorted(said):
         if said[index]:
             raise DamagedError(said[index])
