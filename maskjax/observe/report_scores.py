@@ -8,8 +8,12 @@ from maskjax.observe.files import as_float
 from maskjax.observe.report_style import folded, section, sentence, table
 
 BEFORE, RAW = "random init", "raw pixels"
-_HEADLINES = ("knn@20", "linear_probe")
-_TITLES = {"knn": "k nearest neighbours", "linear_probe": "linear probe"}
+_HEADLINES = ("top1", "knn@20", "linear_probe")
+_TITLES = {
+    "knn": "k nearest neighbours",
+    "linear_probe": "linear probe",
+    "top1": "top-1 accuracy of the classifier",
+}
 
 
 class Row(NamedTuple):
