@@ -49,7 +49,7 @@ def example_fields(config: ConfigDict) -> Shapes:
     else:
         fields = train_transform(config).fields()
     # The iterators add labels wherever the data has them; a model with classes needs them.
-    return fields | ({"label": ((), np.dtype(np.int32))} if "num_classes" in config.model else {})
+    return fields | ({"label": ((), np.dtype(np.int32))} if config.model.get("num_classes") else {})
 
 
 def data_kind(config: ConfigDict) -> str:

@@ -19,6 +19,7 @@ from maskjax.nn.swin import SwinEncoder
 from maskjax.nn.teacher_vit import VariantEncoder
 from maskjax.nn.teachers import changed
 from maskjax.pretext import convnets
+from maskjax.pretext.running_statistics import NAME as STATS
 
 # Entries of `config.model`; MAE's ViT-B/16 as its fine-tuning has it.
 DEFAULTS = {
@@ -70,6 +71,28 @@ class ImageEncoder:
     groups: tuple[tuple[str, str], ...] = ()
     coupled: bool = False
     weights: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def init(self, key: Array, images: Array) -> tuple[Array, Tree]:
+        """Tokens of standardised images, and {"params", "batch_stats" if there are any}."""
+        call = lambda module: self.call(module, images, None, False)  # noqa: E731
+        return self.module.init_with_output(key, method=call)
+
+    def apply(
+        self, params: Tree, stats: Tree, images: Array, noise: Array | None = None, *, train: bool
+    ) -> tuple[Array, Tree]:
+        """Tokens of standardised images, and the running statistics after them.
+
+        Args:
+            params: of the encoder.
+            stats: its running statistics, {} if it has none.
+            images: float32[B, H, W, C].
+            noise: float32[B, blocks, 2] for drop-path; None = none.
+            train: whether batch norms use the batch's statistics.
+        """
+        call = lambda module: self.call(module, images, noise, train)  # noqa: E731
+        variables, mutable = {"params": params, STATS: stats}, [STATS] if train else []
+        tokens, moved = self.module.apply(variables, method=call, mutable=mutable)
+        return tokens, moved.get(STATS, stats)
 
 
 def image_encoder(cfg: ConfigDict, pool: str) -> ImageEncoder:

@@ -69,12 +69,12 @@ class Classify:
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
         """({"encoder", "head", ...}, running statistics of batch norms, if there are any)."""
         images = self._standardized(batch["image"][:1])
-        module, (key_encoder, key_head) = self.encoder.module, jax.random.split(key)
-        call = lambda encoder: self.encoder.call(encoder, images, None, False)  # noqa: E731
-        tokens, encoder = module.init_with_output(key_encoder, method=call)
+        key_encoder, key_head = jax.random.split(key)
+        tokens, encoder = self.encoder.init(key_encoder, images)
         head = self.head.init(key_head, tokens)
         params = image_encoders.started(encoder["params"], key_encoder, self.cfg)
-        return {"encoder": params, **head["params"]}, self._extra(encoder, head)
+        extra = _statistics(encoder.get(STATS, {}), head.get(STATS, {}))
+        return {"encoder": params, **head["params"]}, extra
 
     def loss(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws, step: Array, static: Hashable
@@ -124,26 +124,22 @@ class Classify:
     ) -> tuple[Array, Array, Array, Tree]:
         """Tokens, features, logits, and the new running statistics."""
         stats, trains = extra.get(STATS, {}), train and not self.cfg.freeze
-        call = lambda encoder: self.encoder.call(encoder, images, noise, trains)  # noqa: E731
-        variables = {"params": params["encoder"], STATS: stats.get("encoder", {})}
-        mutable = [STATS] if trains else []
-        tokens, moved = self.encoder.module.apply(variables, method=call, mutable=mutable)
+        given = (params["encoder"], stats.get("encoder", {}), images, noise)
+        tokens, encoder = self.encoder.apply(*given, train=trains)
         tokens = jax.lax.stop_gradient(tokens) if self.cfg.freeze else tokens
         others = ({k: v for k, v in tree.items() if k != "encoder"} for tree in (params, stats))
         variables, mutable = dict(zip(("params", STATS), others, strict=True)), [STATS] * train
         (features, logits), head = self.head.apply(variables, tokens, train=train, mutable=mutable)
-        stats = {**stats, **self._extra(moved, head).get(STATS, {})}
-        return tokens, features, logits, {STATS: stats} if stats else {}
-
-    @staticmethod
-    def _extra(encoder: Tree, head: Tree) -> Tree:
-        """Running statistics of both parts, {} where there are none."""
-        stats = {"encoder": encoder[STATS]} if encoder.get(STATS) else {}
-        stats |= head.get(STATS, {})
-        return {STATS: stats} if stats else {}
+        return tokens, features, logits, _statistics(encoder, head.get(STATS, variables[STATS]))
 
     def _standardized(self, image: Array) -> Array:
         return standardize(image, self.cfg.mean, self.cfg.std)
+
+
+def _statistics(encoder: Tree, head: Tree) -> Tree:
+    """`extra` of both parts' running statistics, {} where there are none."""
+    stats = {**({"encoder": encoder} if encoder else {}), **head}
+    return {STATS: stats} if stats else {}
 
 
 def right_at(logits: Array, truth: Array) -> dict[str, Array]:
