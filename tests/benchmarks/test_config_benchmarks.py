@@ -57,6 +57,7 @@ def test_ratios_to_the_first_row():
     assert rows["mim/mae"]["time_ratio"] == 1
 
 
+@pytest.mark.slow
 def test_growth_at_three_points(monkeypatch, tmp_path):
     import growth
 

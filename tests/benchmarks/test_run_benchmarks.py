@@ -16,6 +16,7 @@ def call(script: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.slow
 def test_the_loop_is_compared_with_its_bare_step(tmp_path):
     done = call("loop.py", *TINY, "--out", str(tmp_path / "loop.json"))
     assert done.returncode == 0, done.stderr
@@ -30,6 +31,7 @@ def test_the_loop_is_compared_with_its_bare_step(tmp_path):
     assert "cpu time" in done.stdout and "wall time" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_accelerator_is_measured_even_if_it_is_none(tmp_path):
     out = tmp_path / "accelerator.json"
     done = call("accelerator.py", *TINY, "--config.data.path=digits", "--out", str(out))
