@@ -10,6 +10,7 @@ from maskjax import data_parts, evaluation
 from maskjax.errors import UserError
 from maskjax.explain import missingness, pictures, segments
 from maskjax.explain.lime import explain
+from maskjax.explain.lime_scores import lime_scores
 from maskjax.explain.runs import classifiers, maskings
 from maskjax.observe.files import write_atomic
 from maskjax.observe.pictures import save_png
@@ -97,10 +98,11 @@ def test(
 
     Args:
         run: an open run whose method can hide pixels.
-        method: "removal", "shape" (objects are found by a threshold) or "linearity".
+        method: "removal", "shape", "scores" (both: objects are found by a threshold) or
+            "linearity".
         names: ways of hiding; () = all.
         num: images.
-        side: removal: cells on a side of the grid.
+        side: removal and scores: cells on a side of the grid.
         seed: of what is hidden.
 
     Raises:
@@ -115,7 +117,13 @@ def test(
     if method == "shape":
         objects = np.stack([missingness.object_mask(image) for image in images])
         return missingness.shape_leak(found, images, labels, objects)
-    raise UserError(f"test {method!r}: there are removal, shape and linearity")
+    if method == "scores":
+        judge = _classifiers(run, ("grey",))["grey"]
+        objects = np.stack([missingness.object_mask(image) for image in images])
+        cells = lambda image: segments.grid(image.shape[:2], side)  # noqa: E731
+        options = {"top": side * side // 4, "seed": seed}
+        return lime_scores(found, judge, images, labels, objects, cells, **options)
+    raise UserError(f"test {method!r}: there are removal, shape, scores and linearity")
 
 
 def write_table(path: pathlib.Path, rows: Sequence[missingness.Row]) -> str:

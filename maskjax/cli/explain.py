@@ -11,6 +11,7 @@ ablations), grey, black, blur (painted over), drop (tokens left out; ViT).
 lime      LIME on super-pixels: a picture, and a CSV of the same name with a row a segment
 removal   test A: accuracy and unchanged predictions while more and more of test images is hidden
 shape     test B: accuracy with the object hidden, and with a region of its area without its shape
+scores    test C: LIME on a grid, a quarter of its cells as the explanation, against the object
 linearity test D: the sum over four visible patches against all four at once
 """
 
@@ -20,7 +21,7 @@ import pathlib
 from maskjax.cli.run_arguments import add_run_arguments, check_out, open_run
 from maskjax.errors import UserError
 
-TESTS = ("removal", "shape", "linearity")
+TESTS = ("removal", "shape", "scores", "linearity")
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--label", type=int, metavar="N", help="lime: class; default the predicted")
     segments = "lime: slic (default), quickshift (both need scikit-image) or grid"
     parser.add_argument("--segments", default="slic", metavar="KIND", help=segments)
-    cells = "lime: about so many segments; removal: cells on a side (default 50; 8)"
+    cells = "lime: about so many segments; removal, scores: cells on a side (default 50; 8)"
     parser.add_argument("--cells", type=int, default=0, metavar="N", help=cells)
     parser.add_argument("--samples", type=int, default=512, metavar="N", help="lime: perturbations")
     parser.add_argument("--images", type=int, default=512, metavar="N", help="tests: so many")
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace):
     names = tuple(filter(None, args.masking.split(",")))
     if not lime:
         options = {"num": args.images, "seed": args.seed}
-        options |= {"side": args.cells} if args.cells and args.method == "removal" else {}
+        options |= {"side": args.cells} if args.cells else {}
         rows = explanation.test(run, args.method, names, **options)
         print(explanation.write_table(out, rows))
         print(f"{out}: {args.method}, {run.weights}")

@@ -41,10 +41,10 @@ def test_lime_draws_and_lists_all_ways_of_hiding(workdir, photo, tmp_path, capsy
         assert any(float(row[name]) for row in rows)
 
 
-@pytest.mark.parametrize("method", ["removal", "shape", "linearity"])
+@pytest.mark.parametrize("method", ["removal", "shape", "scores", "linearity"])
 def test_tests_write_a_table(method, workdir, tmp_path):
     out = tmp_path / "table.csv"
-    options = (f"--method={method}", "--masking=layer,grey", "--images=60", "--cells=4")
+    options = (f"--method={method}", "--masking=layer,grey", "--images=20", "--cells=4")
     assert runs.maskjax("explain", f"--workdir={workdir}", f"--out={out}", *options) == 0
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert {row["masking"] for row in rows} == {"layer", "grey"}
