@@ -66,6 +66,12 @@ DATA = {
     "timeout": 1800.0,  # seconds without a batch, after which the run ends; 0 = never
 }
 
+# When a process of the run leaves, to be started again; seconds.
+PROCESSES = {
+    "hang": 1800.0,  # without progress; 0 = never
+    "data_ready": 0.0,  # all must have the next batch within these; 0 = no such wait
+}
+
 
 def default_config(method: str) -> ConfigDict:
     """Every entry that an experiment has, with its default; `model` is the method's DEFAULTS."""
@@ -109,11 +115,7 @@ def default_config(method: str) -> ConfigDict:
         "mlflow": "",  # experiment of MLflow, if wanted (pip install 'maskjax[mlflow]')
         # Steps recorded into WORKDIR/profile, counted from where the process starts; 0 = none.
         "profile": {"start": 10, "steps": 0},
-        # When a process of the run leaves, to be started again; seconds.
-        "processes": {
-            "hang": 1800.0,  # without progress; 0 = never
-            "data_ready": 0.0,  # all must have the next batch within these; 0 = no such wait
-        },
+        "processes": dict(PROCESSES),
         "init_from": "",  # safetensors or npz file in any known layout: weights only
         "init_missing": (),  # what that file may lack, such as ("decoder/*",)
         "init_unused": (),  # keys of it that may be left over, such as ("head.*",)
