@@ -8,15 +8,16 @@ Sources: "code" is the official repository (pretraining and its README); what is
 source says. Expected at scale, fine-tuned on ImageNet-1k (README): r50 80.6 %, r101 82.2, r152
 82.7, r200 83.1, convnext_s 84.1, convnext_b 84.8, convnext_l 85.4, and 86.0 for l384.
 
-Fine-tuning (code) takes the exported backbone, whose names are the plain network's: 8 groups of
-layers for ResNet-50, 14 for ConvNeXt-S/B/L (`Method.layers` gives the same), and
+Fine-tuning here: --config=supervised/classify:spark_convnext_s (or _b) --config.init_from=DIR. The
+official code takes the backbone's file, whose names are the plain network's: 8 groups of layers for
+ResNet-50, 14 for ConvNeXt-S/B/L (`Method.layers` gives the same), and
   ConvNeXt S, B, L   batch 4096, AdamW, 2e-4, 1e-4, 1e-4 for 256 images, 400, 400, 200 epochs,
                      warm-up 20, 20, 10, layer decay .7, weight decay .01, .01, .02, mixup .8,
                      drop-path .3, .4, .5, EMA .9999; at 384 px L: batch 1024, 6e-5, 200, EMA .99995
   R50                batch 2048, LAMB, 2e-3, 300 epochs, warm-up 5, layer decay .7, decay .02,
                      mixup .1, drop-path .05; R101, 152, 200: 1e-3, layer decay .8, drop-path .2
 LAMB there has no bias correction and adapts every parameter (`optim.bias_correction`,
-`optim.always_adapt`); ResNets use binary cross-entropy.
+`optim.always_adapt`); ResNets use binary cross-entropy, which `supervised.classify` does not have.
 """
 
 from maskjax.configs import common
