@@ -6,7 +6,8 @@
 
 Each cell is MAE at the recipe's own batch, compiled in a process of its own, and one line of the
 file. A cell that has not been compiled says "not run"; what a compiler's text does not tell says
-"unknown".
+"unknown". Sizes are GiB per device; "estimate" is what `maskjax plan --estimate` says of the
+activations, without any compiler.
 """
 
 import argparse
@@ -35,8 +36,8 @@ def cells() -> list[Cell]:
     return list(itertools.product(TOPOLOGIES, reversed(MODELS), ("FSDP 16", "DP", "tensor 4")))
 
 
-def plan_cell(cell: Cell) -> dict[str, Any]:
-    """The plan of a cell as JSON values."""
+def plan_cell(cell: Cell, compiler: bool = True) -> dict[str, Any]:
+    """The plan of a cell as JSON values, by the compiler or by the estimate."""
     from maskjax.config import load_config
     from maskjax.plan.hardware import hardware
     from maskjax.plan.report import make_plan
@@ -44,10 +45,8 @@ def plan_cell(cell: Cell) -> dict[str, Any]:
     topology, model, mesh = cell
     config, _ = load_config(MODELS[model])
     config.mesh.update(MESHES[mesh])
-    plan = make_plan(
-        config, hardware(topology), num_examples=IMAGES, compiler=True, count_flops=False
-    )
-    return plan.to_json()
+    options = {"num_examples": IMAGES, "compiler": compiler, "count_flops": False}
+    return make_plan(config, hardware(topology), **options).to_json()
 
 
 def read(path: Path) -> dict[Cell, dict[str, Any]]:
@@ -73,7 +72,8 @@ def table(found: dict[Cell, dict[str, Any]]) -> str:
     """Markdown: a row per cell, and the versions."""
     from maskjax.plan.table import gib, yes_no
 
-    head = ("model", "slice", "mesh", "batch per device", "state", "activations", "peak", "fits")
+    head = ("model", "slice", "mesh", "batch per device", "state", "activations", "estimate")
+    head += ("peak", "fits")
     head += ("all-gather", "reduce-scatter", "all-reduce", "other", "images/s at 40 % MFU")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for topology, model, mesh in itertools.product(TOPOLOGIES, MODELS, MESHES):
@@ -84,7 +84,9 @@ def table(found: dict[Cell, dict[str, Any]]) -> str:
         else:
             state = sum(plan[f"{part}_bytes"] for part in ("parameter", "optimizer", "extra"))
             row.append(str(plan["batch"] * plan["mesh"]["tensor"] // plan["num_devices"]))
-            row += [gib(size) for size in (state, plan["activation_bytes"], plan["peak_bytes"])]
+            estimate = plan_cell((topology, model, mesh), compiler=False)["activation_bytes"]
+            sizes = (state, plan["activation_bytes"], estimate, plan["peak_bytes"])
+            row += [gib(size) for size in sizes]
             row += [yes_no(plan["fits"]), *_moved(plan["collectives"])]
             row.append(f"{plan['images_per_second']:,.0f}")
         lines.append(f"| {' | '.join(row)} |")

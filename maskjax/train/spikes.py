@@ -52,8 +52,9 @@ def skip_spikes(
     tx = optax.with_extra_args_support(tx)
 
     def init(params: PyTree) -> SpikeState:
-        zero, number = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
-        return SpikeState(number, zero, zero, number, number, tx.init(params))
+        # Arrays of their own: the step donates each of them.
+        dtypes = (jnp.int32, jnp.float32, jnp.float32, jnp.int32, jnp.int32)
+        return SpikeState(*(jnp.zeros((), dtype) for dtype in dtypes), tx.init(params))
 
     def update(updates: PyTree, state: SpikeState, params: PyTree | None = None, **extra: Any):
         if "value" not in extra:

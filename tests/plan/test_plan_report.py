@@ -69,6 +69,16 @@ def test_work_and_speed(plan):
     assert plan.images_per_second == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("variant", ["b16", "h14"])
+def test_the_counted_work_is_that_of_the_formula(variant):
+    """XLA's count of everything, from shallow steps, beside the matmuls of the formula."""
+    config, _ = load_config(f"mim/mae:{variant}", ["--config.data.global_batch=16"])
+    found = report.make_plan(
+        config, hardware("v5e:1x1"), num_examples=IMAGES, compiler=False, count_flops=True
+    )
+    assert found.counted_flops == pytest.approx(found.flops, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("activations", "tensor", "fits"),
     [(55, 1, True), (65, 1, None), (130, 1, None), (140, 1, False), (140, 4, None)],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from maskjax.losses import Term
 from maskjax.method import Mean, Method, Phase
 from maskjax.train.guard import NonFiniteLossError, Watch, gradient_leaves, new_guard, rearmed
+from maskjax.train.spikes import skip_spikes
 from maskjax.train.state import create_state
 from maskjax.train.step import make_train_step
 
@@ -165,3 +166,20 @@ def test_one_broken_micro_batch_leaves_out_the_whole_step(accumulate):
     for ours, theirs in zip(trained(jax.device_get(after)), trained(before), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert metrics["guard/skipped"] == 1
+
+
+def test_a_spike_of_the_loss_is_left_out_by_the_step():
+    """The optimizer is told the loss; what it left out is a metric, beside the guard's."""
+    optimizers = {"main": skip_spikes(optax.sgd(1e-4), 6.0)}
+    state = create_state(TOY, optimizers, jax.random.key(0), batch_of(0))
+    step = make_train_step(TOY, optimizers)
+    for index in range(120):
+        batch = batch_of(index % 7)
+        if index == 110:
+            batch["x"] = 100 * batch["x"]
+            before = np.asarray(state.params["a"])
+        state, metrics = step(state, batch)
+        if index == 110:
+            assert np.asarray(state.params["a"]) == before
+    assert metrics["guard/spikes"] == 1
+    assert "guard/skipped" not in metrics
