@@ -70,29 +70,33 @@ def run(path: Path):
 
 def table(found: dict[Cell, dict[str, Any]]) -> str:
     """Markdown: a row per cell, and the versions."""
-    from maskjax.plan.table import gib, yes_no
-
     head = ("model", "slice", "mesh", "batch per device", "state", "activations", "estimate")
-    head += ("peak", "fits")
-    head += ("all-gather", "reduce-scatter", "all-reduce", "other", "images/s at 40 % MFU")
+    head += ("peak", "fits", "all-gather", "reduce-scatter", "all-reduce", "other")
+    head += ("images/s at 40 % MFU",)
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for topology, model, mesh in itertools.product(TOPOLOGIES, MODELS, MESHES):
-        plan = found.get((topology, model, mesh))
-        row = [model, topology, mesh]
-        if plan is None:
-            row += ["not run"] * (len(head) - len(row))
-        else:
-            state = sum(plan[f"{part}_bytes"] for part in ("parameter", "optimizer", "extra"))
-            row.append(str(plan["batch"] * plan["mesh"]["tensor"] // plan["num_devices"]))
-            estimate = plan_cell((topology, model, mesh), compiler=False)["activation_bytes"]
-            sizes = (state, plan["activation_bytes"], estimate, plan["peak_bytes"])
-            row += [gib(size) for size in sizes]
-            row += [yes_no(plan["fits"]), *_moved(plan["collectives"])]
-            row.append(f"{plan['images_per_second']:,.0f}")
-        lines.append(f"| {' | '.join(row)} |")
+        cell = (topology, model, mesh)
+        row = _row(found.get(cell), plan_cell(cell, compiler=False))
+        lines.append(f"| {' | '.join((model, topology, mesh, *row))} |")
     versions = {tuple(plan["versions"].items()) for plan in found.values()}
     named = ["; ".join(f"{name} {version}" for name, version in one) for one in sorted(versions)]
     return "\n".join([*lines, "", f"Versions: {' / '.join(named)}."])
+
+
+def _row(plan: dict[str, Any] | None, estimate: dict[str, Any]) -> list[str]:
+    """From batch per device on; what only the compiler knows is "not run" without it."""
+    from maskjax.plan.table import gib, yes_no
+
+    state = sum(estimate[f"{part}_bytes"] for part in ("parameter", "optimizer", "extra"))
+    batch = estimate["batch"] * estimate["mesh"]["tensor"] // estimate["num_devices"]
+    row = [str(batch), gib(state)]
+    row += [gib(plan["activation_bytes"]) if plan else "not run"]
+    row += [gib(estimate["activation_bytes"])]
+    if plan:
+        row += [gib(plan["peak_bytes"]), yes_no(plan["fits"]), *_moved(plan["collectives"])]
+    else:
+        row += ["not run", f"{yes_no(estimate['fits'])} (estimate)", *["not run"] * 4]
+    return [*row, f"{estimate['images_per_second']:,.0f}"]
 
 
 def _moved(collectives: list | None) -> list[str]:

@@ -38,7 +38,7 @@ def test_checkpoints_are_scored_as_they_appear(growing, capsys):
     scores = read_scores(run)
     assert {score.step for score in scores} == {0, 12, 24}
     # The baseline is measured once.
-    assert capsys.readouterr().out.count("random init:") == 1
+    assert capsys.readouterr().out.count("effective_rank, random init:") == 1
     assert (run / "report.html").is_file()
     assert maskjax("evaluate", f"--workdir={run}", *FOLLOW) == 0  # nothing is left to do
     assert capsys.readouterr().out == ""
