@@ -98,6 +98,7 @@ def default_config(method: str) -> ConfigDict:
             "keep_last": 2,
             "keep_every": 0,  # also keeps steps divisible by this; 0 = none
             "keep_best": (),  # also keeps the best by (metric, "min" | "max")
+            "mirror": "",  # gs://, s3:// ...: finished checkpoints are copied there too
         },
         # Devices per axis; -1 = all that are left.
         "mesh": {"replica": 1, "data": -1, "fsdp": 1, "tensor": 1},

@@ -28,6 +28,7 @@ from maskjax.train.guard import rearmed
 from maskjax.train.instruments import CompileAlarm, Profiled
 from maskjax.train.interrupt import AgreedStop, StopRequest
 from maskjax.train.loop import Every, Hooks, run_loop
+from maskjax.train.mirror import Mirror
 from maskjax.train.state import TrainState
 from maskjax.train.step import StepFn
 from maskjax.train.watchdog import Watchdog
@@ -131,13 +132,16 @@ class Session(contextlib.ExitStack):
         return step
 
     def _open_checkpoints(self) -> Checkpoints:
-        options = self.config.checkpoint
+        options, committed = self.config.checkpoint, lambda step: None
+        if options.mirror and processes.first():
+            committed = self.enter_context(Mirror(options.mirror, self.workdir)).push
         return Checkpoints(
             self.workdir / "checkpoints",
             options.every,
             options.keep_last,
             options.keep_every,
             tuple(options.keep_best) or None,
+            committed=committed,
         )
 
     def _restore_or_start(self) -> tuple[TrainState, int, int]:

@@ -80,8 +80,10 @@ class Chaos:
         with self.start(self.workdir) as processes:
             began = time.monotonic()
             if self.rng.random() < 0.7:  # else somewhere on the way to the first step
-                before = self.newest
-                runs.wait_for(lambda: self.logged() > before or processes.any_ended(), seconds=900)
+                runs.wait_for(
+                    lambda: "first step done" in processes.output(0) or processes.any_ended(),
+                    seconds=900,
+                )
                 pause = self.rng.uniform(0, 6)
             else:
                 pause = self.rng.uniform(0, 0.5 * self.whole_seconds)

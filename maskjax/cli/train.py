@@ -94,6 +94,7 @@ def train(
     from maskjax.session import Session
     from maskjax.train import processes, runtime, sharding
 
+    _fetch(config, workdir)
     resumed = _check_workdir(config, workdir, extend)
     build.check_settings(config)
     runtime.enable_compile_cache()
@@ -113,6 +114,21 @@ def train(
     processes.check_shared(pathlib.Path(workdir) / run_files.CONFIG, "--workdir")
     with Session(parts, source, pathlib.Path(workdir), began) as session:
         return session.train()
+
+
+def _fetch(config: "ConfigDict", workdir: str):
+    """An empty workdir begins with the newest copy of the run, if it has a mirror."""
+    from maskjax.session import saved_steps
+    from maskjax.train import blackboard, processes
+    from maskjax.train.mirror import Mirror
+
+    url = config.checkpoint.mirror
+    if not url or saved_steps(workdir):
+        return
+    if processes.first():
+        with processes.together(), Mirror(url, pathlib.Path(workdir)) as mirror:
+            mirror.pull()
+    blackboard.exchange("fetched", 6 * 3600)
 
 
 def _check_workdir(config: "ConfigDict", workdir: str, extend: bool) -> bool:

@@ -16,7 +16,7 @@ import importlib.metadata
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Checkpoints:
         directory: where the steps are; made if missing.
         every, keep_last, keep_every, keep_best: which steps to save and to keep, see `Retention`.
         read_only: never write, delete or clean up: for looking at a run that may still be going on.
+        committed: called with the step when a save is finished, from another thread.
 
     Raises:
         UserError: for impossible values, or a `directory` that is missing when `read_only`.
@@ -60,6 +61,7 @@ class Checkpoints:
         keep_best: tuple[str, str] | None = None,
         *,
         read_only: bool = False,
+        committed: Callable[[int], None] = lambda step: None,
     ):
         # Buckets ("gs://...") are passed on as they are; Orbax wants local paths absolute.
         text = str(directory)
@@ -67,7 +69,7 @@ class Checkpoints:
         if read_only and "://" not in text and not Path(text).is_dir():
             raise UserError(f"{text}: there is no such directory of checkpoints")
         self._retention = Retention(every, keep_last, keep_every, keep_best)
-        self._read_only = read_only
+        self._read_only, self._on_commit = read_only, committed
         self._in_flight = (0, 0.0)
         # Orbax's own read_only warns about itself at every start.
         options = ocp.CheckpointManagerOptions(create=False)
@@ -270,6 +272,7 @@ class Checkpoints:
         step, start = self._in_flight
         seconds = time.monotonic() - start
         log.info("checkpoint %d: committed after %.2f s (host memory %s)", step, seconds, _rss())
+        self._on_commit(step)
 
     def _where(self, step: int) -> str:
         return f"{self.directory}/{step}"
