@@ -1,4 +1,4 @@
-"""How many steps TrAct saves on the digits: the same run with and without, seed by seed.
+"""How many steps TrAct saves on small data: the same run with and without, seed by seed.
 
     python benchmarks/tract.py --config=supervised/classify:tiny_plain --steps=400 --seeds=3
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     overrides = [*(entry.removeprefix("--config.") for entry in rest), "optim.schedule=constant"]
     marks = [round(share * args.steps) for share in (0.25, 0.5, 0.75)]
-    print(f"{args.config}, lambda {args.strength}, digits: steps to the losses that the plain run")
+    print(f"{args.config}, lambda {args.strength}: steps to the losses that the plain run")
     print(f"has after {', '.join(map(str, marks))} steps; last loss without, with")
     found = []
     for seed in range(args.seeds):
