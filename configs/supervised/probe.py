@@ -42,7 +42,8 @@ def tiny(config):
     config.model.encoder = {"dim": 32, "depth": 2, "heads": 2, "mlp_ratio": 4.0}
     config.data.global_batch = 64
     config.model.pool = "mean"
-    config.optim.base_lr, config.optim.lr = 0.0, 50.0  # a step of LARS is 0.1 % of it
+    config.optim.base_lr, config.optim.lr = 0.0, 0.5
+    config.optim.trust_coefficient = 0.1  # a step of LARS is lr x this of a weight's size
 
 
 def demo(config):
