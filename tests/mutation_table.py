@@ -7,6 +7,8 @@ showing the model what it must not see.
 
 from typing import NamedTuple
 
+from mutation_rows_convnets import LAYER_MASKING, SPARK
+
 
 class Mutation(NamedTuple):
     """One mistake: of a method, of a kind, in words, and the text that makes it."""
@@ -43,6 +45,16 @@ CHECKS = {
     "selfie": Checks(("selfie",), ("methods/test_selfie.py",)),
     "cae": Checks(("cae", "cae_dalle_tokenizer"), ("methods/test_cae.py", "nn/test_dalle.py")),
     "crate_mae": Checks(("crate_mae",), ("methods/test_crate_mae.py",)),
+    "spark": Checks(("spark_resnet", "spark_convnext"), ("methods/test_spark.py",)),
+    "layer_masking": Checks(
+        ("layer_masking",),
+        (
+            "masking/test_layer_masking.py",
+            "explain/test_lime.py",
+            "explain/test_missingness.py",
+            "methods/test_layer_masking_method.py",
+        ),
+    ),
 }
 
 _SIMMIM = (
@@ -357,5 +369,7 @@ _ALL = {
     "selfie": _SELFIE,
     "cae": _CAE,
     "crate_mae": _CRATE_MAE,
+    "spark": SPARK,
+    "layer_masking": LAYER_MASKING,
 }
 MUTATIONS = tuple(Mutation(method, *row) for method, rows in _ALL.items() for row in rows)
