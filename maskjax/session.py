@@ -279,7 +279,7 @@ class Session(contextlib.ExitStack):
         params = sum(leaf.size for leaf in jax.tree.leaves(self.parts.abstract_state.params))
         peak = max(float(self.learning_rate(step)) for step in self._probe_steps())
         facts = {
-            "device": runtime.device_report(self.parts.mesh),
+            "device": runtime.devices_of(self.parts.mesh),
             "processes": processes.names(),
             "parameters": params,
             "total_steps": self.total_steps,

@@ -1,8 +1,6 @@
-"""FLOPs of a training step by formula, peaks of known chips, and the share that is used (MFU).
+"""Peaks of known chips, and the share of them that a run uses (MFU).
 
-Counted are matrix multiplications only, two operations per multiply-add, and 3 x forward for a
-training step (the backward pass has two products for each one of the forward pass). Norms,
-softmax, activations, the optimizer and the loss are left out: they are 1 to 2 % of a ViT-L step.
+The FLOPs of a step are the method's own (`Method.step_flops`, by the formulas of `nn.flops`).
 """
 
 import re
@@ -27,58 +25,6 @@ _BFLOAT16 = (
 # float32 arrays at JAX's default matmul precision: TF32 at half the bfloat16 rate on NVIDIA chips
 # (Ampere and later), one bfloat16 pass on TPU.
 _FLOAT32_SHARE = {"tpu": 1.0, "gpu": 0.5}
-
-
-def linear_flops(tokens: int, inputs: int, outputs: int) -> int:
-    """Forward FLOPs of a dense layer over `tokens` tokens."""
-    return 2 * tokens * inputs * outputs
-
-
-def vit_flops(tokens: int, dim: int, depth: int, mlp_hidden: int) -> int:
-    """Forward FLOPs of `depth` transformer blocks for one image.
-
-    Args:
-        tokens: sequence length, class token included.
-        dim: width; the number of heads does not matter.
-        depth: blocks.
-        mlp_hidden: width of the hidden layer of the MLP.
-    """
-    projections = linear_flops(tokens, dim, 4 * dim)  # query, key, value, out
-    attention = 2 * (2 * tokens * tokens * dim)  # scores, weighted values
-    mlp = 2 * linear_flops(tokens, dim, mlp_hidden)
-    return depth * (projections + attention + mlp)
-
-
-def mae_step_flops(
-    *,
-    num_tokens: int,
-    num_visible: int,
-    patch_dim: int,
-    dim: int,
-    depth: int,
-    mlp_hidden: int,
-    decoder_dim: int,
-    decoder_depth: int,
-    decoder_mlp_hidden: int,
-) -> int:
-    """FLOPs per image of one MAE training step, forward and backward.
-
-    The order of work is that of this package: patches are gathered before the projection, and the
-    prediction head runs on hidden patches only. The class token goes through both networks.
-
-    Args:
-        num_tokens: N, patches of an image.
-        num_visible: K, how many of them the encoder sees.
-        patch_dim: P, numbers in a patch.
-        dim, depth, mlp_hidden: the encoder.
-        decoder_dim, decoder_depth, decoder_mlp_hidden: the decoder.
-    """
-    encoder = linear_flops(num_visible, patch_dim, dim)
-    encoder += vit_flops(num_visible + 1, dim, depth, mlp_hidden)
-    decoder = linear_flops(num_visible + 1, dim, decoder_dim)
-    decoder += vit_flops(num_tokens + 1, decoder_dim, decoder_depth, decoder_mlp_hidden)
-    decoder += linear_flops(num_tokens - num_visible, decoder_dim, patch_dim)
-    return 3 * (encoder + decoder)
 
 
 def peak_flops(device_kind: str, dtype: str = "bfloat16") -> float | None:

@@ -59,10 +59,13 @@ def keep_freed_memory() -> bool:
 
 def device_report(mesh: Mesh) -> str:
     """One line: processes expected and present, devices, their kind and the mesh."""
+    expected = len(processes.names())
+    present = f"processes: {expected} expected, {jax.process_count()} present"
+    return f"{present}; {devices_of(mesh)}"
+
+
+def devices_of(mesh: Mesh) -> str:
+    """How many devices, their kind and the mesh: "8 device(s) (TPU v4), mesh data 8 x ..."."""
     kinds = sorted({device.device_kind for device in mesh.devices.flat})
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    expected = len(processes.names())
-    return (
-        f"processes: {expected} expected, {jax.process_count()} present;"
-        f" {mesh.devices.size} device(s) ({', '.join(kinds)}), mesh {axes}"
-    )
+    return f"{mesh.devices.size} device(s) ({', '.join(kinds)}), mesh {axes}"
