@@ -81,6 +81,12 @@ class Draws:
         sample = lambda k: jax.random.permutation(k, jnp.arange(num, dtype=jnp.int32))  # noqa: E731
         return self._draw(name, (num,), draw, sample)
 
+    def sample(
+        self, name: str, shape: tuple[int, ...], sample: Callable[[Array], Array], *, draw: int = 0
+    ) -> Array:
+        """[B, *shape]: `sample(key)` of every example's key, for laws that have no method here."""
+        return self._draw(name, shape, draw, sample)
+
     def _draw(
         self, name: str, shape: tuple[int, ...], draw: int, sample: Callable[[Array], Array]
     ) -> Array:

@@ -95,13 +95,19 @@ def by_modality(x: Array, num_tokens: Sequence[int], axis: int = -1) -> list[Arr
     return jnp.split(x, np.cumsum(num_tokens)[:-1], axis)
 
 
-def _draw(key: Array, num_tokens: int, alpha: Array, subsets: bool) -> ModalityNoise:
-    choice, shares, keep, shuffle = jax.random.split(key, 4)
+def draw_shares(key: Array, alpha: Array, *, subsets: bool = False) -> Array:
+    """float32[T]: `dirichlet_shares`, with `subsets` among a non-empty subset drawn uniformly."""
+    choice, shares = jax.random.split(key)
     if subsets:
         bits = jax.random.randint(choice, (), 1, 2 ** len(alpha)) >> jnp.arange(len(alpha))
         alpha = alpha * (bits & 1) + 1e-5
+    return dirichlet_shares(shares, alpha)
+
+
+def _draw(key: Array, num_tokens: int, alpha: Array, subsets: bool) -> ModalityNoise:
+    shares, keep, shuffle = jax.random.split(key, 3)
     uniforms = (jax.random.uniform(k, (num_tokens,)) for k in (keep, shuffle))
-    return ModalityNoise(dirichlet_shares(shares, alpha), *uniforms)
+    return ModalityNoise(draw_shares(shares, alpha, subsets=subsets), *uniforms)
 
 
 def _tentative(noise: ModalityNoise, counts: tuple[int, ...], num_visible: int) -> Array:
