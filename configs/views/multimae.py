@@ -52,7 +52,9 @@ def scene(config, size: int, stride: int):
     common.embedded(config, f"rgbd:{size}", image_size=size, channels=3)
     config.data.modalities = ("rgb", "depth", f"semseg/{stride}")
     config.model.semseg_stride = stride
-    config.model.num_classes = 41
+    config.model.semseg_classes = 41
+    config.model.depth_holes = True  # a depth camera's
+    config.model.depth_eps = 0.01  # 10 cm: small crops may be flat
 
 
 def b16(config):

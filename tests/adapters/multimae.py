@@ -59,7 +59,7 @@ def _model(cfg: Mapping) -> dict:
         "image_size": cfg["img_size"],
         "patch_size": cfg["patch_size"],
         "modalities": tuple(cfg["domains"]),
-        "num_classes": cfg["num_classes"],
+        "semseg_classes": cfg["num_classes"],
         "semseg_stride": cfg["semseg_stride"],
         "class_dim": cfg["dim_class_emb"],
         "num_visible": cfg["num_encoded_tokens"],

@@ -12,7 +12,7 @@ from maskjax.masking import Draws
 from maskjax.method import build_method
 from maskjax.targets.depth import standardize_depth
 
-MODEL = {**tiny.MODEL, "num_classes": 5, "semseg_stride": 2, "class_dim": 4, "num_visible": 12}
+MODEL = {**tiny.MODEL, "semseg_classes": 5, "semseg_stride": 2, "class_dim": 4, "num_visible": 12}
 RNG = np.random.default_rng(0)
 BATCH = {
     "rgb": tiny.images(3),
@@ -134,6 +134,25 @@ def test_the_middle_of_the_depths_decides():
     middle = np.arange(10, 90)
     expected = (depth - middle.mean()) / middle.std(ddof=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_was_not_measured_neither_counts_nor_is_predicted():
+    depth = np.array(BATCH["depth"])
+    depth[:, :3] = 0
+    found = np.asarray(standardize_depth(jnp.asarray(depth), holes=True))
+    assert (found[:, :3] == 0).all()
+    known = np.sort(depth[0, 3:].ravel())
+    middle = known[int(0.1 * len(known)) : int(0.9 * len(known))]
+    expected = (depth[0, 3:] - middle.mean()) / middle.std(ddof=1)
+    np.testing.assert_allclose(found[0, 3:], expected, rtol=1e-3, atol=1e-4)
+
+    method = build(depth_holes=True)
+    params = tiny.params(method, BATCH)
+    loss = jax.jit(
+        lambda b: method.phases[0].fn(params, {}, b, draws(), jnp.int32(0), None)[0]["depth"]
+    )
+    assert float(loss({**BATCH, "depth": np.zeros_like(depth)}).weight) == 0
+    assert float(loss({**BATCH, "depth": depth}).weight) == 3
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ from maskjax.targets.patch_pixels import PatchPixels
 DEFAULTS = {
     **options.IMAGE,
     "modalities": ("rgb", "depth", "semseg"),  # in the order of their tokens
-    "num_classes": 133,  # of semseg
+    "semseg_classes": 133,  # of semseg
     "semseg_stride": 4,  # pixels of the picture for one of its labels, in both directions
     "class_dim": 64,  # width of the embedding of a class
+    "depth_holes": False,  # depth 0 means "not measured" (ours, for depth cameras)
+    "depth_eps": 1e-6,  # added to the variance of an image's depth
     "num_visible": 98,  # tokens of all modalities that are encoded
     "alpha": 1.0,  # of the Dirichlet law: small = nearly one modality, large = equal shares
     "subsets": False,  # share out among a random subset of the modalities
@@ -56,6 +58,7 @@ class MultiMAE:
         stride: pixels of the picture for one label of semseg.
         num_visible: K, over all modalities.
         alpha, subsets: of the law of the masks.
+        holes, depth_eps: of `standardize_depth`.
     """
 
     model: MultiModalAutoencoder
@@ -65,6 +68,8 @@ class MultiMAE:
     num_visible: int
     alpha: float
     subsets: bool
+    holes: bool
+    depth_eps: float
 
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
         """(params, {})."""
@@ -91,7 +96,8 @@ class MultiMAE:
         if "rgb" in batch:
             found["rgb"] = self.colours.standardize(self.colours.patches(batch["rgb"]))
         if "depth" in batch:
-            found["depth"] = self.colours.patches(standardize_depth(batch["depth"]))
+            options = {"eps": self.depth_eps, "holes": self.holes}
+            found["depth"] = self.colours.patches(standardize_depth(batch["depth"], **options))
         if "semseg" in batch:
             side = tuple(length // self.stride for length in self.colours.patch)
             labels = batch["semseg"].astype(jnp.int32)[..., None]
@@ -110,6 +116,8 @@ class MultiMAE:
         patches, split = self.patches(batch), self.sample(draws)
         predictions = self.model.apply({"params": params}, patches, split)
         hidden = self.hidden(split)
+        if self.holes and "depth" in hidden:
+            hidden["depth"] &= (patches["depth"] != 0).any(-1)
         errors = self.errors(predictions, patches)
         return {
             task: losses.hidden_mean(errors[task], hidden[own]) for task, own in self.model.tasks
@@ -124,7 +132,9 @@ class MultiMAE:
                 logits = prediction.reshape(*patch.shape, -1)
                 found[task] = losses.cross_entropy(logits, patch).mean(-1)
             elif own == "depth":
-                found[task] = jnp.abs(prediction - patch).mean(-1)
+                known = patch != 0 if self.holes else jnp.ones(patch.shape, bool)
+                total = jnp.where(known, jnp.abs(prediction - patch), 0).sum(-1)
+                found[task] = total / jnp.maximum(known.sum(-1), 1)
             else:
                 target = self.normed.target(patch) if task == "norm_rgb" else patch
                 found[task] = losses.squared_error(prediction, target)
@@ -218,7 +228,8 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     model = MultiModalAutoencoder(_modalities(cfg, patch, example), tasks, grid, *sizes)
     colours = PatchPixels(grid, patch, False, tuple(cfg.mean), tuple(cfg.std))
     normed = dataclasses.replace(colours, norm_pix=True)
-    law = (cfg.num_visible, cfg.alpha, cfg.subsets)
+    require(cfg.depth_eps > 0, "model.depth_eps", cfg.depth_eps, "must be positive")
+    law = (cfg.num_visible, cfg.alpha, cfg.subsets, cfg.depth_holes, cfg.depth_eps)
     method = MultiMAE(model, colours, normed, cfg.semseg_stride, *law)
     facts = {key: cfg[key] for key in ("num_visible", "alpha", "mean", "std")}
     predictions = ("encode", "reconstruct", "activations", "inputs")
@@ -242,11 +253,11 @@ def _modalities(cfg: ConfigDict, patch: tuple[int, int], example: Batch) -> tupl
         fits = isinstance(stride, int) and stride > 0 and not any(side % stride for side in patch)
         what = f"must divide model.patch_size = {patch}"
         require(fits, "model.semseg_stride", stride, what)
-        for key in ("num_classes", "class_dim"):
+        for key in ("semseg_classes", "class_dim"):
             positive = isinstance(cfg[key], int) and cfg[key] > 0
             require(positive, f"model.{key}", cfg[key], "must be a positive int")
         pixels = area // stride**2
-        found["semseg"] = Modality("semseg", pixels, cfg.num_classes, cfg.class_dim)
+        found["semseg"] = Modality("semseg", pixels, cfg.semseg_classes, cfg.class_dim)
         shapes["semseg"] = tuple(side // stride for side in size)
     for name, shape in shapes.items():
         there = tuple(example[name].shape[1:]) if name in cfg.modalities else shape
