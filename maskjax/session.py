@@ -23,6 +23,7 @@ from maskjax.observe.progress import Progress
 from maskjax.observe.writers import open_writers
 from maskjax.train import processes, runtime, sharding
 from maskjax.train.checkpoint import Checkpoints
+from maskjax.train.compile_together import compiled_together
 from maskjax.train.feed import DeviceBatches
 from maskjax.train.guard import rearmed
 from maskjax.train.instruments import CompileAlarm, Profiled
@@ -123,7 +124,7 @@ class Session(contextlib.ExitStack):
 
     def _step(self) -> StepFn:
         """The step with an alarm for compilation, and its profile if one is wanted."""
-        self.alarm = step = CompileAlarm(self.parts.step())
+        self.alarm = step = CompileAlarm(compiled_together(self.parts.step()))
         profile = self.config.profile
         if profile.steps and jax.process_index() == 0:
             step = Profiled(step, self.workdir / "profile", profile.start, profile.steps)
