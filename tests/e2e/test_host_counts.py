@@ -72,7 +72,10 @@ def test_sigterm_to_any_of_two_saves_at_an_agreed_step_and_four_go_on(one, tmp_p
     assert len(process_ids(workdir)) == 4
     mine, theirs = runs.saved_state(workdir), runs.saved_state(one)
     assert mine[1] == theirs[1]
-    for name, value in theirs[0].items():
+    # Softmax does not see the bias of the keys: its gradient is rounding, which Adam blows up.
+    seen = {name: x for name, x in theirs[0].items() if not name.endswith("key/bias")}
+    assert 0 < len(theirs[0]) - len(seen) < 9
+    for name, value in seen.items():
         np.testing.assert_allclose(mine[0][name], value, rtol=2e-3, atol=2e-5, err_msg=name)
 
 

@@ -1,11 +1,14 @@
 """The alarm for compilation and the profile, on a step of one line."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskjax.train.instruments import CompileAlarm, Profiled
+from maskjax.train.instruments import CompileAlarm
 
 
 def toy():
@@ -54,23 +57,35 @@ def test_other_compilations_do_not_count(alarm):
     assert alarm.alarms == 0
 
 
-def test_a_window_is_recorded(tmp_path):
-    step = Profiled(toy(), tmp_path, first=1, count=2)
-    state = jnp.float32(0)
-    for _ in range(5):
-        state, _ = step(state, jnp.ones(4))
-    step.close()
-    assert state == 20
-    (trace,) = tmp_path.rglob("*.xplane.pb")
+# In a process of its own: the profiler has crashed in one that had compiled and run much before.
+SCRIPT = """
+import sys
+import jax, jax.numpy as jnp
+from maskjax.train.instruments import Profiled
+
+toy = jax.jit(
+    lambda state, batch, static: (state + batch.sum(), {"loss": state}), static_argnums=2
+)
+whole = Profiled(toy, sys.argv[1], first=1, count=2)
+state = jnp.float32(0)
+for _ in range(5):
+    state, _ = whole(state, jnp.ones(4))
+whole.close()
+assert state == 20
+
+cut = Profiled(toy, sys.argv[2], first=1, count=100)  # longer than the run
+cut(jnp.float32(0), jnp.ones(4))
+cut(jnp.float32(0), jnp.ones(4))
+cut.close()
+cut.close()  # twice is fine
+jax.profiler.start_trace(sys.argv[3])  # nothing is left going on
+jax.profiler.stop_trace()
+"""
+
+
+def test_a_window_is_recorded_and_one_past_the_end_is_closed(tmp_path):
+    folders = [tmp_path / name for name in ("whole", "cut", "again")]
+    subprocess.run([sys.executable, "-c", SCRIPT, *map(str, folders)], check=True, timeout=300)
+    (trace,) = folders[0].rglob("*.xplane.pb")
     assert b"train" in trace.read_bytes()
-
-
-def test_a_window_past_the_end_is_closed(tmp_path):
-    step = Profiled(toy(), tmp_path, first=1, count=100)
-    step(jnp.float32(0), jnp.ones(4))
-    step(jnp.float32(0), jnp.ones(4))
-    step.close()
-    assert list(tmp_path.rglob("*.xplane.pb"))
-    step.close()  # twice is fine
-    jax.profiler.start_trace(str(tmp_path / "again"))  # nothing is left going on
-    jax.profiler.stop_trace()
+    assert list(folders[1].rglob("*.xplane.pb"))
