@@ -82,16 +82,19 @@ def test_sigterm_to_any_of_two_saves_at_an_agreed_step_and_four_go_on(one, tmp_p
 @pytest.mark.slow
 def test_one_that_is_killed_ends_the_others_for_a_restart(tmp_path):
     workdir = tmp_path / "run"
-    processes = launch(2, workdir, devices=4, GRACE="60")
+    processes = launch(2, workdir, devices=4, GRACE="180")
     runs.wait_for(
         lambda: (workdir / "metrics.jsonl").exists() and len(runs.lines(workdir)) >= 3, processes
     )
     victim = process_ids(workdir)[1]
     os.kill(victim, signal.SIGKILL)
-    output, _ = processes.communicate(timeout=200)
+    output, _ = processes.communicate(timeout=400)
     assert processes.returncode == 128 + signal.SIGKILL
-    assert f"process 1 ({os.uname().nodename}:{victim}) is gone" in output
-    assert "start all processes again" in output
+    # The other process sees the broken connection, or is ended by jax when it misses the signs of
+    # life: after 100 seconds at the most.
+    ours = f"process 1 ({os.uname().nodename}:{victim}) is gone"
+    assert ours in output or "tasks are unhealthy" in output
+    assert ours not in output or "start all processes again" in output
 
 
 def test_one_that_does_not_come_is_named(tmp_path, capsys):
