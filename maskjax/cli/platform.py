@@ -18,6 +18,21 @@ _ACCELERATORS = (
 _COMPILERS = ("libtpu", "jax_plugins")
 
 
+_EMULATED = "xla_force_host_platform_device_count"
+_IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+
+
+def keep_collectives_in_order():
+    """With several emulated CPU devices: a schedule in which all of them meet in the same order.
+
+    XLA's default lets independent collectives of one step start in any order, each device in its
+    own; on few cores they then wait for each other for ever. What XLA_FLAGS says already stands.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _EMULATED in flags and _IN_ORDER not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_IN_ORDER}=false"
+
+
 def choose_platform():
     """Sets JAX_PLATFORMS=cpu on a Linux machine without accelerators, unless it is set.
 

@@ -1,8 +1,13 @@
-"""Which platform jax is told to look for."""
+"""What jax is told before it is imported: its platform, the schedule of emulated devices."""
+
+import os
 
 import pytest
 
 from maskjax.cli import platform
+
+EIGHT = "--xla_force_host_platform_device_count=8"
+IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +47,18 @@ def test_without_compile_only_packages_jax_decides(monkeypatch):
 def test_elsewhere_jax_decides(monkeypatch):
     monkeypatch.setattr(platform.sys, "platform", "darwin")
     assert chosen() is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("--xla_dump_to=x", "--xla_dump_to=x"),
+        (EIGHT, f"{EIGHT} {IN_ORDER}=false"),
+        (f"{EIGHT} {IN_ORDER}=true", f"{EIGHT} {IN_ORDER}=true"),
+    ],
+)
+def test_collectives_of_emulated_devices_are_kept_in_order(monkeypatch, before, after):
+    monkeypatch.setenv("XLA_FLAGS", before)
+    platform.keep_collectives_in_order()
+    assert os.environ["XLA_FLAGS"] == after
