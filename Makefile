@@ -28,8 +28,9 @@ demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5
 	@printf '  %s/checkpoints   the checkpoint (maskjax train --workdir resumes it)\n' $(RUN)
 	@printf '  %s/*.safetensors the exported weights\n' $(RUN)
 
+# A crashed worker ends the run with a failure: replaced ones hang with --dist loadfile (pytest-xdist 3.8).
 test: venv  ## All tests that need no torch (ARGS="-m 'not slow'" leaves the slowest out)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
 
 # torchvision and timm without their dependencies: torch is there, of whichever build, and the rest
 # comes with transformers (tests/parity/conftest.py).

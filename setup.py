@@ -83,6 +83,7 @@ setup(
         "stablehlo": ["flatbuffers>=24.3"],
         "dev": [
             "pytest>=8.0",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.9",
