@@ -1,0 +1,1 @@
+"""Students of frozen teachers."""
