@@ -82,11 +82,17 @@ def resize_table(table: Array, old: Grid, new: Grid, *, antialias: bool = False)
         raise ValueError(f"a table of {table.shape[0]} rows cannot be of a grid {old}")
     if old == new:
         return table
-    cells = table[extra:].reshape(*old, -1)
-    weights = _bicubic_antialias if antialias else _bicubic
-    vertical, horizontal = weights(old[0], new[0]), weights(old[1], new[1])
-    cells = jnp.einsum("ri,cj,ijd->rcd", vertical, horizontal, cells, precision="highest")
+    cells = bicubic(table[extra:].reshape(*old, -1), new, antialias=antialias)
     return jnp.concatenate([table[:extra], cells.reshape(new[0] * new[1], -1)])
+
+
+def bicubic(maps: Array, new: Grid, *, antialias: bool = False) -> Array:
+    """Maps or images float[..., rows, columns, D] at another size, as `resize_table` does it."""
+    weights = _bicubic_antialias if antialias else _bicubic
+    vertical, horizontal = (
+        weights(old, size) for old, size in zip(maps.shape[-3:-1], new, strict=True)
+    )
+    return jnp.einsum("ri,cj,...ijd->...rcd", vertical, horizontal, maps, precision="highest")
 
 
 def _bicubic(old: int, new: int) -> np.ndarray:

@@ -27,6 +27,8 @@ CLIP = {
     "activation": "quick_gelu",
     "eps": 1e-5,
 }
+# Mean and standard deviation of the pixels that CLIP was trained on (official code).
+CLIP_PIXELS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 SWIGLU = {"mlp": "swiglu", "mlp_hidden": 4096}
 # Family -> (options, {variant: options of its own}); a variant is a width and a patch size.
 FAMILIES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
