@@ -2,6 +2,7 @@
 
 from maskjax.losses.coding_rate import coding_rate
 from maskjax.losses.contrastive import supervised_contrastive
+from maskjax.losses.feature import feature_error
 from maskjax.losses.hidden_mean import hidden_mean
 from maskjax.losses.order import pairwise_order, standardized_error
 from maskjax.losses.pixel import hidden_error, logit_laplace, squared_error
@@ -13,6 +14,7 @@ __all__ = [
     "coding_rate",
     "cross_entropy",
     "divergence_from_uniform",
+    "feature_error",
     "hidden_error",
     "hidden_mean",
     "logit_laplace",

@@ -102,11 +102,11 @@ class Stack:
         Raises:
             ValueError: for an unknown tap or layer.
         """
-        names = _tap_names(taps, self.taps, self.depth)
+        _check_taps(taps, self.taps, self.depth)
         scales = None if drop_noise is None else self._branch_scales(drop_noise)
         numbers = jnp.arange(self.depth) if callable(bias) or probes else None
         parts = []
-        for start, stop, masked in self._runs(allow is not None):
+        for start, stop, masked, names in self._runs(allow is not None, taps):
             layers = (params, scales, numbers)
             if (start, stop) != (0, self.depth):
                 layers = jax.tree.map(lambda leaf: leaf[start:stop], layers)  # noqa: B023
@@ -115,9 +115,8 @@ class Stack:
             turns = range(start, min(stop, start + len(self.blocks)))
             bodies = [run(self.blocks[i % len(self.blocks)]) for i in turns]
             x, seen = _scan(bodies, x, layers, stop - start, self.scan)
-            parts.append(seen)
-        seen = parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
-        return x, {tap: _pick(seen, tap) for tap in (*taps, *(probes or ()))}
+            parts.append((start, seen))
+        return x, {tap: _pick(parts, tap, self.depth) for tap in (*taps, *(probes or ()))}
 
     def _body(
         self, names: Sequence[str], options: tuple, bias, probes: Mapping, block: nn.Module
@@ -135,28 +134,42 @@ class Stack:
 
         return _rematerialised(body, self.remat, self.scan)
 
-    def _runs(self, masked: bool) -> list[tuple[int, int, bool]]:
-        """(start, stop, whether `allow` is for them) of layers that are alike."""
-        if self.allow_in is None or not masked:
-            return [(0, self.depth, masked)]
-        flags = [layer in self.allow_in for layer in range(self.depth)]
-        borders = [i for i in range(1, self.depth) if flags[i] != flags[i - 1]]
+    def _runs(
+        self, masked: bool, taps: Sequence[str]
+    ) -> list[tuple[int, int, bool, tuple[str, ...]]]:
+        """(start, stop, whether `allow` is for them, what is tapped) of layers that are alike.
+
+        A loop stacks what it gives for all its layers, so one layer's taps get a loop of their own.
+        Unrolled layers need none: there the compiler drops what nobody reads.
+        """
+        inside = range(self.depth) if self.allow_in is None else self.allow_in
+        alike = [
+            (masked and layer in inside, _tapped(taps, layer if self.scan else None, self.depth))
+            for layer in range(self.depth)
+        ]
+        borders = [i for i in range(1, self.depth) if alike[i] != alike[i - 1]]
         pairs = zip([0, *borders], [*borders, self.depth], strict=True)
-        return [(start, stop, flags[start]) for start, stop in pairs]
+        return [(start, stop, *alike[start]) for start, stop in pairs]
 
     def _branch_scales(self, noise: Array) -> Array:
         """float32[depth, 2, B]: 0 with probability `rate`, else 1 / (1 - rate)."""
         return jnp.moveaxis(drop_scales(noise, self.drop_path), 0, -1)
 
 
-def _tap_names(taps: Sequence[str], known: Sequence[str], depth: int) -> tuple[str, ...]:
+def _check_taps(taps: Sequence[str], known: Sequence[str], depth: int):
     for tap in taps:
         name, _, layer = tap.partition("/")
         if name not in known:
             raise ValueError(f"unknown tap {tap!r}; taps are {', '.join(known)}, or NAME/LAYER")
         if layer and not -depth <= int(layer) < depth:
             raise ValueError(f"tap {tap!r}: the stack has layers 0..{depth - 1}")
-    return tuple(dict.fromkeys(tap.partition("/")[0] for tap in taps))
+
+
+def _tapped(taps: Sequence[str], layer: int | None, depth: int) -> tuple[str, ...]:
+    """Names that are wanted of a layer; None = of any."""
+    parts = (tap.partition("/") for tap in taps)
+    wanted = (n for n, _, i in parts if not i or layer is None or int(i) % depth == layer)
+    return tuple(dict.fromkeys(wanted))
 
 
 def _scan(
@@ -190,13 +203,15 @@ def _in_turn(bodies: Sequence[Callable], x: Array, layers: tuple) -> tuple[Array
     return x, found
 
 
-def _join(*parts: Array) -> Array:
-    return jnp.concatenate(parts)
-
-
-def _pick(seen: dict[str, Array], tap: str) -> Array:
+def _pick(parts: Sequence[tuple[int, dict[str, Array]]], tap: str, depth: int) -> Array:
+    """One tap from runs of layers, (first layer, what it gave)."""
     name, _, layer = tap.partition("/")
-    return seen[name][int(layer)] if layer else seen[name]
+    if layer:
+        index = int(layer) % depth
+        start, seen = [part for part in parts if part[0] <= index][-1]
+        return seen[name][index - start]
+    found = [seen[name] for _, seen in parts]
+    return found[0] if len(found) == 1 else jnp.concatenate(found)
 
 
 def _rematerialised(body, remat: Remat, scan: bool):

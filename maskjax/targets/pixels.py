@@ -37,6 +37,30 @@ def from_unit(patches: Array, mean: Sequence[float], std: Sequence[float]) -> Ar
     return (patches.astype(jnp.float32) - _per_value(mean, patches)) / _per_value(std, patches)
 
 
+def restandardize(
+    patches: Array,
+    mean: Sequence[float],
+    std: Sequence[float],
+    new_mean: Sequence[float],
+    new_std: Sequence[float],
+) -> Array:
+    """From the units of one network to those of another, whose statistics differ.
+
+    Args:
+        patches: as of `standardize`: uint8 pixels, or floats in the units of the first network.
+        mean, std: of the first network.
+        new_mean, new_std: of the other one.
+
+    Returns:
+        float32[..., P].
+    """
+    if (tuple(mean), tuple(std)) == (tuple(new_mean), tuple(new_std)):
+        return standardize(patches, mean, std)
+    if jnp.issubdtype(patches.dtype, jnp.floating):
+        return from_unit(unstandardize(patches, mean, std), new_mean, new_std)
+    return standardize(patches, new_mean, new_std)
+
+
 def _per_value(channels: Sequence[float], patches: Array) -> np.ndarray:
     chex.assert_is_divisible(patches.shape[-1], len(channels))
     return np.tile(np.asarray(channels, np.float32), patches.shape[-1] // len(channels))

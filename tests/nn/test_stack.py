@@ -55,6 +55,19 @@ def results(params, scan, remat):
     return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, X)
 
 
+def test_a_loop_keeps_the_taps_of_a_layer_for_that_layer_only(params):
+    taps = ("attention/-1", "block/0", "block")
+    out, seen = run(stack(scan=True), params, X, taps)
+    whole, all_ = run(stack(scan=True), params, X, ("attention", "block"))
+    np.testing.assert_allclose(out, whole, rtol=1e-6)
+    np.testing.assert_allclose(seen["attention/-1"], all_["attention"][-1], rtol=1e-6)
+    np.testing.assert_allclose(seen["block/0"], all_["block"][0], rtol=1e-6)
+    np.testing.assert_allclose(seen["block"], all_["block"], rtol=1e-6)
+    shapes = lambda t: str(jax.make_jaxpr(lambda p, x: stack(scan=True)(p, x, taps=t))(params, X))  # noqa: E731
+    stacked = f"f32[{DEPTH},4,{HEADS},5,5]"
+    assert stacked in shapes(("attention",)) and stacked not in shapes(("attention/-1",))
+
+
 @pytest.fixture(scope="module")
 def reference(params):
     return results(params, *VARIANTS[0])
