@@ -209,8 +209,6 @@ TEACHER = {
     "std": (),
     "blocks": 0,  # runs only its first blocks, without its final norm; 0 = all
     "change": (),  # "key=value" of its geometry: ("dim=24", "depth=2")
-    "mean": (),  # of the pixels it takes, by channel; () = CLIP's for a CLIP, else the student's
-    "std": (),
 }
 
 

@@ -50,10 +50,6 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
         },
     ),
 }
-# Family -> mean and standard deviation of the pixels, in 0..1, where they are not ImageNet's.
-PIXELS = {
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-}
 
 
 def teacher_names() -> tuple[str, ...]:
@@ -89,11 +85,6 @@ def teacher_geometry(name: str, changes: Iterable[str] = ()) -> Geometry:
         "mlp_hidden": 4 * dim,
     }
     return Geometry(**values | options | variants[variant] | changed(changes))
-
-
-def teacher_pixels(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """(mean, standard deviation) that a published encoder wants, None if it takes ImageNet's."""
-    return PIXELS.get(name.rpartition("_")[0])
 
 
 def changed(words: Iterable[str]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from maskjax.nn.teacher_vit import TeacherViT, to_patches
 from maskjax.nn.teachers import CLIP_PIXELS
 from maskjax.nn.vit import Compute, Size
 from maskjax.targets import pixels
+from maskjax.targets.features import whiten as whitened
+
+__all__ = ["Teacher", "teacher", "whitened"]
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -53,11 +56,8 @@ class Teacher:
 
         Images of another size than the teacher's are resized (bicubic, as torch's `interpolate`).
         """
-        if self.own != self.student:
-            values = pixels.standardize(image, *self.student)
-            image = pixels.from_unit(pixels.unstandardize(values, *self.student), *self.own)
         size = self.geometry.image_size
-        image = pixels.standardize(image, *self.own)
+        image = pixels.restandardize(image, *self.student, *self.own)
         if image.shape[1:3] != size:
             image = bicubic(image, size)
         return to_patches(image, self.geometry)
@@ -162,13 +162,3 @@ def teacher(cfg: ConfigDict, name: str = "teacher", grid: tuple[int, int] | None
             require(fits, f"{path}.{key}", values, f"needs {cfg.channels} channels")
     compute = dataclasses.replace(options.compute(cfg), remat="none")
     return Teacher(geometry, compute, student, own)
-
-
-def whitened(tokens: Array, eps: float = 1e-5) -> Array:
-    """LayerNorm over the channels without scale and offset: float[..., D] -> float32[..., D].
-
-    The targets of MaskAlign and of most students of frozen features.
-    """
-    tokens = tokens.astype(jnp.float32)
-    centred = tokens - tokens.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
