@@ -9,6 +9,8 @@ from runs import maskjax
 
 from maskjax.data.source import FORMS
 
+FIRST = "processes: 1 expected, 1 present; 8 device(s) (cpu), mesh "
+
 
 @pytest.fixture
 def refused(capsys):
@@ -20,7 +22,8 @@ def refused(capsys):
         assert shown.err.startswith(f"maskjax {argv[0]}: ")
         assert "Traceback" not in shown.err
         assert len(shown.err.splitlines()) <= lines, shown.err
-        assert shown.out == ""
+        # Training first says who and what is there, before it looks at anything else.
+        assert all(line.startswith(FIRST) for line in shown.out.splitlines()), shown.out
         return shown.err.removeprefix(f"maskjax {argv[0]}: ").rstrip("\n")
 
     return run
@@ -40,7 +43,7 @@ OVERRIDES = {
     "nothing=1": "--config.nothing does not exist; there are: checkpoint, data, evaluate",
     "data.path.x=1": "--config.data.path.x does not exist",
     "model.encoder.depht=1": "--config.model.encoder.depht does not exist; did you mean 'depth'?",
-    "optim=3": "--config.optim is a section; its entries: b1, b2",
+    "optim=3": "--config.optim is a section; its entries: always_adapt, b1, b2",
     "train.steps": "--config.train.steps: write overrides as --config.key=value",
     # types
     "train.steps=abc": "--config.train.steps=abc: invalid literal for int()",
@@ -75,7 +78,7 @@ OVERRIDES = {
     "model.encoder.depth=0": "config.model.encoder.depth = 0: must be a positive int",
     "model.dtype=float16": "config.model.dtype = 'float16': float32 or bfloat16",
     # the optimizer
-    "optim.name=adamx": "config.optim.name: unknown 'adamx'; choose adamw | lars | sgd",
+    "optim.name=adamx": "config.optim.name: unknown 'adamx'; choose adamw | lars | lamb | sgd",
     "optim.lr=0.0": "config.optim.lr and config.optim.base_lr: exactly one must be above 0",
     "optim.ema=1.0": "config.optim.ema: must be at least 0 and below 1, got 1.0",
     "optim.no_decay=(": "config.optim.no_decay: '(' is not a regular expression",
@@ -126,7 +129,7 @@ def test_an_unreadable_first_image(refused, tmp_path):
     assert "cannot decode image 'train/a.jpg' (10 bytes)" in message
 
 
-INSTALLED = "no installed experiment of that name; installed: mim/"
+INSTALLED = "no installed experiment of that name; installed: explain/"
 
 
 @pytest.mark.parametrize(
@@ -296,23 +299,36 @@ def test_a_broken_config_json(copy, refused):
         path.write_text(whole)
 
 
-def test_damaged_and_missing_checkpoints(copy, refused, tmp_path):
+def test_damaged_and_missing_checkpoints(copy, refused, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(copy, workdir)
-    (workdir / "checkpoints" / "24" / "meta" / "metadata").write_text("{")
-    readers = (
-        runs.command(workdir, "checkpoint.every=12"),
-        ["evaluate", f"--workdir={workdir}", "--evaluators=held_out"],
-    )
-    for command in readers:
+    train = runs.command(workdir, "checkpoint.every=12")
+    evaluate = ["evaluate", f"--workdir={workdir}", "--evaluators=held_out"]
+
+    def damage(step):
+        (workdir / "checkpoints" / step / "meta" / "metadata").write_text("{")
+
+    # The newest one only: who reads is told, who trains goes on from the one before.
+    damage("24")
+    message = refused(*evaluate)
+    assert message.startswith(f"{workdir}/checkpoints/24: the checkpoint is damaged")
+    assert message.endswith("move the directory away to go on from an older one")
+    assert maskjax(*train) == 0
+    assert "resuming at step 12" in capsys.readouterr().out
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "24", "damaged-24"]
+    assert maskjax(*evaluate) == 0
+    capsys.readouterr()
+    # All of them.
+    damage("12")
+    damage("24")
+    for command in (train, evaluate):
         message = refused(*command)
         assert message.startswith(f"{workdir}/checkpoints/24: the checkpoint is damaged")
-        assert message.endswith("move the directory away to go on from an older one")
     for step in ("12", "24"):
         shutil.rmtree(workdir / "checkpoints" / step)
-    assert refused(*readers[1]).startswith(f"{workdir}: no finished checkpoint yet")
-    (workdir / "checkpoints").rmdir()
-    assert "checkpoints: there is no such directory" in refused(*readers[1])
+    assert refused(*evaluate).startswith(f"{workdir}: no finished checkpoint yet")
+    shutil.rmtree(workdir / "checkpoints")
+    assert "checkpoints: there is no such directory" in refused(*evaluate)
 
 
 def test_weights_that_do_not_fit_are_named(copy, refused, tmp_path, capsys):
