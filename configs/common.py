@@ -69,6 +69,29 @@ def demo(config: ConfigDict, *, steps: int = 4000):
     config.checkpoint.every = 1000
 
 
+# Where `make distill-demo` puts the run of `mim/mae:teacher`, and what that trains.
+TEACHER_RUN = "runs/distill/teacher"
+TEACHER_SIZE = {"dim": 96, "depth": 6, "heads": 6, "mlp_ratio": 4.0}
+
+
+def demo_teacher(config: ConfigDict, *, blocks: int = 0, name: str = "teacher"):
+    """The group `config.model.<name>`: the MAE that a demo's student learns from (ours)."""
+    teacher = config.model[name]
+    size = TEACHER_SIZE
+    teacher.file, teacher.name, teacher.blocks = TEACHER_RUN, "mae_b16", blocks
+    changes = {"dim": size["dim"], "depth": size["depth"], "heads": size["heads"]}
+    changes |= {"mlp_hidden": int(size["dim"] * size["mlp_ratio"]), "patch_size": 4}
+    teacher.change = tuple(f"{key}={value}" for key, value in changes.items())
+
+
+def tiny_teacher(config: ConfigDict, *, blocks: int = 0, name: str = "teacher"):
+    """The group `config.model.<name>`: a small untrained teacher for 8x8 digits (ours)."""
+    teacher = config.model[name]
+    teacher.file, teacher.name, teacher.blocks = "random", "mae_b16", blocks
+    sizes = ("dim=48", "depth=3", "heads=2", "mlp_hidden=96")
+    teacher.change = (*sizes, "patch_size=2", "channels=1")
+
+
 def imagenet(config: ConfigDict, *, global_batch: int, epochs: float):
     """ImageNet-1k from a folder; `--config.data.path=folder:DIR` says where."""
     config.data.path = "folder:imagenet"

@@ -12,7 +12,7 @@ from maskjax.configs import common
 
 
 def get_config(arg: str = "b16"):
-    """The experiment `arg`: tiny, demo, b16, l16 or h14."""
+    """The experiment `arg`: tiny, demo, teacher, b16, l16 or h14."""
     config = common.experiment("mim.mae")
     config.optim.name = "adamw"
     config.optim.b1 = 0.9  # code, paper
@@ -20,7 +20,8 @@ def get_config(arg: str = "b16"):
     config.optim.weight_decay = 0.05  # code, paper; not on biases and norms
     config.model.mask_ratio = 0.75  # code, paper
     config.model.norm_pix = True  # code (the released models), paper's best
-    variants = {"tiny": tiny, "demo": demo, "b16": b16, "l16": l16, "h14": h14}
+    variants = {"tiny": tiny, "demo": demo, "teacher": teacher}
+    variants |= {"b16": b16, "l16": l16, "h14": h14}
     common.variant(arg, variants)(config)
     return config
 
@@ -38,6 +39,12 @@ def demo(config):
     common.demo(config)
     config.model.encoder = {"dim": 64, "depth": 3, "heads": 4, "mlp_ratio": 4.0}
     config.model.decoder = {"dim": 32, "depth": 1, "heads": 4, "mlp_ratio": 4.0}
+
+
+def teacher(config):
+    """The demo, wider and deeper: the teacher of the demos in configs/distill (ours)."""
+    demo(config)
+    config.model.encoder = dict(common.TEACHER_SIZE)
 
 
 def b16(config):

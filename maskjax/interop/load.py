@@ -104,9 +104,8 @@ def import_weights(
     if found.metadata.get("layout") == NATIVE:
         return _native(path, found, like, geometry, tuple(allow_unused), tuple(allow_missing))
     theirs = from_metadata(found.metadata) or geometry_of(found.config, f"{path}/config")
-    if encoder_only and theirs:
-        theirs = _first_blocks(theirs.encoder_only(), geometry)
-    geometry = _geometry(path, geometry, theirs)
+    theirs = encoder_of(theirs, geometry) if encoder_only and theirs else theirs
+    geometry = agreed(path, geometry, theirs)
     like = param_tree(geometry) if like is None else like
     layout = _layout(path, found, geometry, format)
     around = AROUND[layout] if encoder_only else ()
@@ -165,8 +164,9 @@ def import_tree(path: str | os.PathLike, like: Mapping[str, Any], format: str) -
     return from_torch(folders.read(path).arrays, rules, like, source=f"{path} (layout {format})")
 
 
-def _first_blocks(theirs: AnyGeometry, wanted: AnyGeometry | None) -> AnyGeometry:
-    """The file's encoder cut short, where the model is one: its end is then not wanted."""
+def encoder_of(theirs: AnyGeometry, wanted: AnyGeometry | None) -> AnyGeometry:
+    """The encoder of a file, cut short where the model is: its end is then not wanted."""
+    theirs = theirs.encoder_only()
     if not isinstance(wanted, Geometry) or not isinstance(theirs, Geometry):
         return theirs
     if wanted.final_norm or wanted.depth >= theirs.depth:
@@ -185,7 +185,12 @@ def _deeper(layout: str, geometry: AnyGeometry, arrays: Mapping[str, Any]) -> tu
     return tuple(key for key in arrays if key in keys)
 
 
-def _geometry(path: Any, wanted: AnyGeometry | None, found: AnyGeometry | None) -> AnyGeometry:
+def agreed(path: Any, wanted: AnyGeometry | None, found: AnyGeometry | None) -> AnyGeometry:
+    """The geometry of the model, of what is at `path`, or of both.
+
+    Raises:
+        UserError: Neither is known, or they differ where both must be the same.
+    """
     if wanted is None and found is None:
         raise UserError(f"{path} says nothing of its geometry; give the geometry of the model.")
     if wanted is None or found is None:

@@ -144,7 +144,7 @@ def fill(
         state: as initialised.
         method: what is trained.
         config: the resolved config.
-        of_run: asked for the geometry of a run that `config.init_from` names.
+        of_run: asked for the geometry of a run that `config.init_from` or a teacher names.
 
     Raises:
         UserError: if a file does not fit, but for what `config.init_missing` and
@@ -199,7 +199,7 @@ def _read(order: Order, old: Tree, of_run: GeometryOfRun) -> Tree:
             old,
         )
     if _is_run(order.file):
-        return _restore(order, old)
+        return _restore_encoder(order, old, of_run) if order.encoder_only else _restore(order, old)
     loaded, report = _import(order, jax.device_get(old))
     log.info("config.%s = %s", order.entry, report)
     return jax.tree.map(lambda new, leaf: jax.device_put(new, leaf.sharding), loaded, old)
@@ -284,6 +284,38 @@ def _restore(order: Order, old: Tree, extra: Tree | None = None) -> Tree:
             raise UserError(f"config.{order.entry}: {error}") from error
         log.info("config.%s = %s, step %s", order.entry, order.file, checkpoints.latest_step())
     return params if extra is None else (params, found)
+
+
+def _restore_encoder(order: Order, old: Tree, of_run: GeometryOfRun) -> Tree:
+    """A teacher from a run: as `_restore`, and only the first of its blocks where `old` has fewer.
+
+    Raises:
+        UserError: if the run trained an encoder of another geometry.
+    """
+    from maskjax.interop.load import agreed, encoder_of
+
+    with Checkpoints(pathlib.Path(order.file) / "checkpoints", read_only=True) as checkpoints:
+        theirs = of_run(checkpoints.meta()["config"])
+        stored = checkpoints.parameters()
+    if theirs is not None and order.geometry is not None:
+        try:
+            agreed(order.file, order.geometry, encoder_of(theirs, order.geometry))
+        except UserError as error:
+            raise UserError(f"config.{order.entry}: {error}") from error
+
+    def deeper(name: str, leaf: jax.Array) -> jax.Array | jax.ShapeDtypeStruct:
+        found = stored.get(name)
+        stacked = "blocks/" in name and found is not None and found.shape[1:] == leaf.shape[1:]
+        if not stacked or found.shape[0] <= leaf.shape[0]:
+            return leaf
+        # The axis of the layers is on no axis of the mesh, so the leaf's sharding fits both.
+        return jax.ShapeDtypeStruct(found.shape, leaf.dtype, sharding=leaf.sharding)
+
+    whole = _restore(order, map_with_name(deeper, old))
+    first = lambda new, leaf: jax.device_put(new[: len(leaf)], leaf.sharding)  # noqa: E731
+    return jax.tree.map(
+        lambda new, leaf: new if new.shape == leaf.shape else first(new, leaf), whole, old
+    )
 
 
 def _with_statistics(order: Order, state: TrainState) -> TrainState:

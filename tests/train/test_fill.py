@@ -148,6 +148,14 @@ def test_a_run_as_teacher(tmp_path):
     made = config(model.image_size, file=str(folder), change=change)
     made.model.channels = model.channels
     assert_are(experiment(made, 100).start().extra["teacher"], encoder)
+    made.model.teacher.blocks = 1
+    part = experiment(made, 100).start().extra["teacher"]["encoder"]
+    assert "norm" not in part and sizes["depth"] > 1
+    for name, leaf in by_name(part["blocks"]).items():
+        np.testing.assert_array_equal(leaf, encoder[f"encoder/blocks/{name}"][:1])
+    made.model.teacher.change = (*change, f"heads={2 * sizes['heads']}")
+    with pytest.raises(UserError, match=rf"teacher\.file: (.|\n)*heads: {sizes['heads']}, "):
+        experiment(made, 100).start()
 
 
 def test_untrained_and_without_a_file():

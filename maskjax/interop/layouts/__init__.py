@@ -123,11 +123,12 @@ TEXT_TOWER = ("transformer.*", "*token_embedding.*", "positional_embedding", "ln
 CLIP_REST = ("text_projection", "logit_scale", "input_resolution", "context_length", "vocab_size")
 SPARK_REST = ("densify_*", "mask_tokens.*", "dense_decoder.*", "imn_*", "norm_black")
 CAE_REST = ("rd_pos_embed", "alignment_encoder.*", "regresser.*", "encoder_to_regresser*")
+DISTILL_REST = ("aligned_feature_projection_heads.*", "distill_*", "clip_model.*", "dino_model.*")
 AROUND: Mapping[str, tuple[str, ...]] = {
-    "mae": ("decoder_*", "mask_token", "head.*"),
+    "mae": ("decoder_*", "mask_token", "head.*", *DISTILL_REST),
     "classify": ("head.*",),
     "mmpretrain": ("neck.*", "head.*"),
-    "timm": ("decoder_*", "mask_token", "head.*", "head_dist.*"),
+    "timm": ("decoder_*", "mask_token", "head.*", "head_dist.*", *DISTILL_REST),
     "hf": ("decoder.*",),
     "hf5": ("decoder.*",),
     "hf5saved": ("decoder.*",),
