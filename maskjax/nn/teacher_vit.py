@@ -209,6 +209,7 @@ class TeacherViT(nn.Module):
         *,
         hidden: Array | None = None,
         taps: Sequence[str] = (),
+        probes: Mapping[str, Probe] | None = None,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Raw patches [B, K, P], standardised -> outputs and {tap: activation}.
 
@@ -218,11 +219,12 @@ class TeacherViT(nn.Module):
         Returns:
             float32 {"tokens": [B, K, D] of the patches, after the final norm if there is one;
             "mean": [B, D], of those; "cls": [B, D]; "features": [B, D], what a classifier reads;
-            "logits": [B, classes]; "projection": [B, P]}, the last four where the model has them.
+            "logits": [B, classes]; "projection": [B, P] of cls; "projected": [B, K, P], the same
+            layer on the patches}, the last five where the model has them.
         """
         g = self.geometry
         encoder = VariantEncoder(g, self.compute, name="encoder")
-        x, seen = encoder(patches, ids, hidden=hidden, taps=taps)
+        x, seen = encoder(patches, ids, hidden=hidden, taps=taps, probes=probes)
         x = x.astype(jnp.float32)
         tokens = x[:, g.prefix_tokens :]
         out = {"tokens": tokens, "mean": tokens.mean(1)}
@@ -235,5 +237,6 @@ class TeacherViT(nn.Module):
         if g.num_classes:
             out["logits"] = Dense(g.num_classes, name="head")(out["features"])
         if g.projection:
-            out["projection"] = Dense(g.projection, use_bias=False, name="projection")(out["cls"])
+            projection = Dense(g.projection, use_bias=False, name="projection")
+            out["projection"], out["projected"] = projection(out["cls"]), projection(tokens)
         return out, seen
