@@ -1,5 +1,6 @@
 """Losses: (prediction, target, weight) -> values per token or example, and named loss terms."""
 
+from maskjax.losses.chamfer import chamfer
 from maskjax.losses.coding_rate import coding_rate
 from maskjax.losses.contrastive import supervised_contrastive
 from maskjax.losses.feature import feature_error
@@ -11,6 +12,7 @@ from maskjax.losses.token import cross_entropy, divergence_from_uniform, soft_cr
 
 __all__ = [
     "Term",
+    "chamfer",
     "coding_rate",
     "cross_entropy",
     "divergence_from_uniform",

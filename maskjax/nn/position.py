@@ -88,14 +88,14 @@ def resize_table(table: Array, old: Grid, new: Grid, *, antialias: bool = False)
 
 def bicubic(maps: Array, new: Grid, *, antialias: bool = False) -> Array:
     """Maps or images float[..., rows, columns, D] at another size, as `resize_table` does it."""
-    weights = _bicubic_antialias if antialias else _bicubic
+    weights = _bicubic_antialias if antialias else bicubic_weights
     vertical, horizontal = (
         weights(old, size) for old, size in zip(maps.shape[-3:-1], new, strict=True)
     )
     return jnp.einsum("ri,cj,...ijd->...rcd", vertical, horizontal, maps, precision="highest")
 
 
-def _bicubic(old: int, new: int) -> np.ndarray:
+def bicubic_weights(old: int, new: int) -> np.ndarray:
     """float32[new, old]: the weights of each old sample in each new one (Keys 1981, a = -0.75)."""
     centres = (np.arange(new) + 0.5) * (old / new) - 0.5
     weights = np.zeros((new, old))
@@ -107,7 +107,7 @@ def _bicubic(old: int, new: int) -> np.ndarray:
 
 
 def _bicubic_antialias(old: int, new: int) -> np.ndarray:
-    """As `_bicubic`, with a = -0.5, the kernel scaled by max(1, old / new), rows summing to 1."""
+    """As `bicubic_weights`, with a = -0.5, the kernel scaled by max(1, old / new)."""
     centres, scale = (np.arange(new) + 0.5) * (old / new), max(old / new, 1.0)
     distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / scale
     weights = _cubic(distance, -0.5)

@@ -14,6 +14,7 @@ from maskjax.method import Tree, require
 from maskjax.nn import flops
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.position import bicubic
+from maskjax.nn.stack import Probe
 from maskjax.nn.teacher_vit import TeacherViT, to_patches
 from maskjax.nn.teachers import CLIP_PIXELS
 from maskjax.nn.vit import Compute, Size
@@ -70,6 +71,7 @@ class Teacher:
         *,
         taps: Sequence[str] = (),
         blocks: int = 0,
+        probes: Mapping[str, Probe] | None = None,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """What `TeacherViT` gives for patches [B, K, P]: ({"tokens", "cls", ...}, taps).
 
@@ -81,11 +83,13 @@ class Teacher:
             ids: int[B, K], which patch of the grid each one is; None = all, in raster order.
             taps: see `TeacherViT`.
             blocks: only so many blocks run, and no final norm; 0 = all.
+            probes: of the block stack (see `Stack`); what they give comes with the taps.
         """
         params = jax.lax.stop_gradient(params)
         if blocks:
             params = self._first(params, blocks)
-        return self._model(blocks).apply({"params": params}, patches, ids, taps=taps)
+        options = {"taps": taps, "probes": probes}
+        return self._model(blocks).apply({"params": params}, patches, ids, **options)
 
     def _model(self, blocks: int) -> TeacherViT:
         g = self.geometry

@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from maskjax.nn.position import bicubic
-
 # For each view: which coordinates are row, column and depth.
 AXES = ((0, 1, 2), (2, 0, 1), (1, 2, 0))
 SPREAD = (-2, -1, 0, 1, 2)  # a point is drawn as a square of 5 x 5 pixels
@@ -47,9 +45,12 @@ def fit_view(points: Array, size: int) -> PointView:
     """
     plane = points[..., :2].astype(jnp.float32)
     low, high = plane.min(1), plane.max(1)
-    cell = (high - low).max(-1) / (size - 3)
-    # A cloud that is one point of the plane has no size: any pixel will do.
-    cell = jnp.where(cell > 0, cell, 1)
+    span = (high - low).max(-1)
+    # A cloud that is one point of the plane has no size: any cell will do. The choice also keeps
+    # the divisor from being a constant, for which the compiler would multiply by a rounded inverse:
+    # points on the border of a cell would fall on its other side.
+    there = span > 0
+    cell = jnp.where(there, span, 1) / jnp.where(there, size - 3, 1).astype(jnp.float32)
     index = jnp.floor((plane - low[:, None]) / cell[:, None, None])
     # Of the drawn squares, whose first pixel is moved to 1.
     middle = jnp.floor((index.max(1) + max(SPREAD) + index.min(1) + min(SPREAD) + 2) / 2)
@@ -82,26 +83,26 @@ def depth_picture(points: Array, view: PointView, size: int) -> Array:
     return jax.nn.sigmoid(added)
 
 
-def values_at(maps: Array, points: Array, view: PointView, size: int) -> Array:
-    """float32[B, P, C]: what a coarse map has at the pixels of points, by bicubic resampling.
+def values_at(
+    maps: Array, points: Array, view: PointView, tables: tuple[np.ndarray, np.ndarray]
+) -> Array:
+    """float32[B, P, C]: what a coarse map has at the pixels of points.
 
     The same as resizing the map to the picture's size and reading the pixels, for those only.
 
     Args:
         maps: float[B, h, w, C], of a picture of the view.
         points: float[B, P, 3] of the cloud, see `seen_from`.
-        view, size: as of `depth_picture`.
+        view: of the cloud.
+        tables: float32[size, h] and float32[size, w], the weights of the resizing: of each cell of
+            the map in each row and column of the picture.
     """
     pixel = pixel_of(points, view)
-    shares = [
+    rows, columns = (
         jnp.take(jnp.asarray(table), pixel[..., axis], axis=0, mode="clip")
-        for axis, table in enumerate(_tables(maps.shape[1:3], size))
-    ]
-    weights = shares[0][..., :, None] * shares[1][..., None, :]
+        for axis, table in enumerate(tables)
+    )
+    weights = rows[..., :, None] * columns[..., None, :]
     weights = weights.reshape(*weights.shape[:2], -1)
     cells = maps.astype(jnp.float32).reshape(len(maps), -1, maps.shape[-1])
     return jnp.einsum("bpn,bnc->bpc", weights, cells, precision="highest")
-
-
-def _tables(cells: tuple[int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
-    return bicubic(cells[0], size), bicubic(cells[1], size)
