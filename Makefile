@@ -7,7 +7,7 @@ STEPS ?=
 CONFIG := configs/mim/mae.py:demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help venv demo test test-torch lint format bench chaos soak clean
+.PHONY: help venv demo distill-demo test test-torch lint format bench chaos soak clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,18 @@ demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5
 	@printf '  %s/*.safetensors the exported weights\n' $(RUN)
 
 # A crashed worker ends the run with a failure: replaced ones hang with --dist loadfile (pytest-xdist 3.8).
+TEACHER := runs/distill/teacher
+STUDENTS ?= dmae maskalign
+
+distill-demo: venv  ## A teacher, then its students and their scores (STUDENTS="dmae maskalign", STEPS=n)
+	$(BIN)/maskjax train --config=configs/mim/mae.py:teacher --workdir=$(TEACHER) $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0)
+	for student in $(STUDENTS); do \
+	  $(BIN)/maskjax train --config=configs/distill/$$student.py:demo --workdir=runs/distill/$$student \
+	    $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0) || exit 1; \
+	  $(BIN)/maskjax evaluate --workdir=runs/distill/$$student || exit 1; \
+	done
+	$(BIN)/maskjax leaderboard --runs runs/distill --out=runs/distill/board
+
 test: venv  ## All tests that need no torch (ARGS="-m 'not slow'" leaves the slowest out)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
 

@@ -166,10 +166,9 @@ def masked_autoencoder(
 
 
 def facts(cfg: ConfigDict) -> dict:
-    """What an exported file carries (`Method.describe`)."""
+    """What an exported file carries (`Method.describe`), of a method with a decoder or without."""
     patch = options.pair(cfg.patch_size, "model.patch_size")
     encoder = options.size(cfg.encoder, "model.encoder")
-    decoder = options.size(cfg.decoder, "model.decoder")
     geometry = {
         "image_size": options.pair(cfg.image_size, "model.image_size"),
         "patch_size": patch[0] if patch[0] == patch[1] else patch,
@@ -178,13 +177,13 @@ def facts(cfg: ConfigDict) -> dict:
         "depth": encoder.depth,
         "heads": encoder.heads,
         "mlp_hidden": encoder.mlp_hidden,
-        "decoder_dim": decoder.dim,
-        "decoder_depth": decoder.depth,
-        "decoder_heads": decoder.heads,
-        "decoder_mlp_hidden": decoder.mlp_hidden,
         "position": cfg.position,
         "eps": cfg.norm_eps,
     }
+    if "decoder" in cfg:
+        decoder = options.size(cfg.decoder, "model.decoder")
+        sizes = {key: getattr(decoder, key) for key in ("dim", "depth", "heads", "mlp_hidden")}
+        geometry |= {f"decoder_{key}": value for key, value in sizes.items()}
     keys = ("mask_ratio", "norm_pix", "norm_eps", "mean", "std")
     grid, _ = options.patch_grid(cfg)
-    return {"geometry": geometry, "grid": grid, **{key: cfg[key] for key in keys}}
+    return {"geometry": geometry, "grid": grid, **{key: cfg[key] for key in keys if key in cfg}}
