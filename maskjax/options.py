@@ -11,6 +11,7 @@ from maskjax import masking
 from maskjax.errors import UserError
 from maskjax.method import Batch, require
 from maskjax.nn import teachers
+from maskjax.nn.conv_autoencoder import ConvSize
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.swin import SwinSize
 from maskjax.nn.vit import Compute, Size
@@ -115,6 +116,27 @@ def swin_size(cfg: ConfigDict, path: str) -> SwinSize:
     widths = [size.stage(i).dim for i in range(len(depths))]
     divide = all(width % num == 0 for width, num in zip(widths, heads, strict=True))
     require(divide, f"{path}.heads", heads, f"must divide the widths {widths} of the stages")
+    return size
+
+
+def conv_size(cfg: ConfigDict, path: str) -> ConvSize:
+    """Reads dims, depths, patches, mlp_ratios and heads of the encoder at `config.<path>`.
+
+    Raises:
+        UserError: unless there are three positive numbers each, the last fit for a transformer.
+    """
+    for key in ("dims", "depths", "patches", "mlp_ratios"):
+        values, kind = tuple(cfg[key]), int | float if key == "mlp_ratios" else int
+        fits = len(values) == 3 and all(isinstance(v, kind) and v > 0 for v in values)
+        require(fits, f"{path}.{key}", values, "must be three positive numbers, one for each stage")
+    ratios = tuple(float(ratio) for ratio in cfg.mlp_ratios)
+    size = ConvSize(tuple(cfg.dims), tuple(cfg.depths), tuple(cfg.patches), ratios, cfg.heads)
+    fits = size.dims[2] % 4 == 0
+    require(fits, f"{path}.dims", size.dims, "the last must be a multiple of 4 (sin-cos table)")
+    divides = isinstance(cfg.heads, int) and cfg.heads > 0 and size.dims[2] % cfg.heads == 0
+    require(
+        divides, f"{path}.heads", cfg.heads, f"must divide the last of {path}.dims = {size.dims}"
+    )
     return size
 
 

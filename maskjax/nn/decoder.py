@@ -57,6 +57,7 @@ class Decoder(nn.Module):
         compute: dtype, scan, remat, attention.
         eps: of every LayerNorm.
         position: "sincos" or "sincos_rows", see `Encoder`.
+        cls: whether a class token is in front of the latent.
     """
 
     size: Size
@@ -65,12 +66,13 @@ class Decoder(nn.Module):
     compute: Compute = Compute()
     eps: float = 1e-6
     position: str = "sincos"
+    cls: bool = True
 
     def setup(self):
         dim, dtype = self.size.dim, self.compute.dtype
         self.embed = Dense(dim, dtype=dtype)
         self.mask_token = self.param("mask_token", initializers.token, (dim,))
-        self.table = sincos_2d(self.grid, dim, cls=True, first=SINCOS[self.position])
+        self.table = sincos_2d(self.grid, dim, first=SINCOS[self.position])
         self.stack = self.compute.stack(self.size, eps=self.eps)
         self.blocks = self.param("blocks", self.stack.init, dim)
         self.norm = LayerNorm(self.eps, dtype)
@@ -79,7 +81,7 @@ class Decoder(nn.Module):
     def __call__(
         self, latent: Array, split: TokenSplit, *, taps: Sequence[str] = ()
     ) -> tuple[Array, dict[str, Array]]:
-        """latent [B, 1 + K, D] (cls first) -> float32[B, N - K, P], for the hidden tokens only.
+        """latent [B, E + K, D] (cls first) -> float32[B, N - K, P], for the hidden tokens only.
 
         Args:
             latent: encoder output for the visible tokens in the order of `split`.
@@ -93,19 +95,21 @@ class Decoder(nn.Module):
         if "input" in taps:
             seen["input"] = x
         if "all" in taps:
-            seen["all"] = self._predict(out[:, 1:])
-        return self._predict(out[:, 1 + split.num_visible :]), seen
+            seen["all"] = self._predict(out[:, self.cls :])
+        return self._predict(out[:, self.cls + split.num_visible :]), seen
 
     def _tokens(self, latent: Array, split: TokenSplit) -> Array:
-        """[B, 1 + N, Dd]: cls, visible tokens, mask tokens, each with its position."""
+        """[B, E + N, Dd]: cls, visible tokens, mask tokens, each with its position."""
         x = constrain_batch(self.embed(latent))
         mask = jnp.broadcast_to(
             self.mask_token.astype(x.dtype), (x.shape[0], split.num_hidden, x.shape[-1])
         )
         table = jnp.asarray(self.table, x.dtype)
-        positions = jnp.take(table[1:], split.ids, axis=0)
+        positions = jnp.take(table, split.ids, axis=0)
         # cls has a zero position, so only the other tokens are added to.
-        tokens = jnp.concatenate([x[:, 1:], constrain_batch(mask)], axis=1) + positions
+        tokens = jnp.concatenate([x[:, self.cls :], constrain_batch(mask)], axis=1) + positions
+        if not self.cls:
+            return constrain_batch(tokens)
         return constrain_batch(jnp.concatenate([x[:, :1], tokens], axis=1))
 
     def _predict(self, x: Array) -> Array:
