@@ -1,4 +1,4 @@
-"""mr_mae.npz: official ConvMAE, the encoder of MR-MCMAE, by its pixel loss; mimicking is not in it."""
+"""mr_mae.npz: official ConvMAE, the encoder of MR-MCMAE, by its pixel loss; none of mimicking."""
 
 import json
 import math

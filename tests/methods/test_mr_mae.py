@@ -1,6 +1,6 @@
 """MR-MAE: the invariants of its two losses, its encoders and its masks, and what it refuses."""
 
-import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,16 @@ TEACHER = ("dim=12", "depth=2", "heads=2", "mlp_hidden=16", "patch_size=2")
 VIT = {**tiny.MODEL, "teacher": {"name": "mae_b16", "file": "random", "change": TEACHER}}
 SIZES = {"dims": (4, 8, 16), "depths": (1, 2, 2), "patches": (1, 2, 1), "mlp_ratios": (2.0,) * 3}
 CONV = {**VIT, "backbone": "conv", "conv": {**SIZES, "heads": 2}, "mask_ratio": 0.5}
-BOTH = pytest.mark.parametrize("model", [VIT, CONV], ids=["vit", "conv"])
+BOTH = pytest.mark.parametrize("name", ["vit", "conv"])
+NOISE = np.random.default_rng(1).random((4, 16), np.float32)
 TERMS = {"reconstruction", "mimic"}
+
+
+@functools.cache
+def plain(name):
+    """(method, params, extra, runner) of one of both encoders."""
+    method = build({"vit": VIT, "conv": CONV}[name])
+    return method, *state(method), runner(method)
 
 
 def build(model=VIT, **changes):
@@ -39,15 +47,16 @@ def draws(num=4):
 
 
 def runner(method):
-    """(params, extra, image) -> (terms, activations), jitted."""
+    """(params, extra, image, noise of uniform masks) -> (terms, activations), jitted."""
 
-    def run(params, extra, image):
-        batch = {"image": image}
-        terms, _ = method.phases[0].fn(params, extra, batch, draws(), jnp.int32(0), None)
+    def run(params, extra, image, noise):
+        batch, replay = {"image": image}, Draws.replay({"mask": noise})
+        terms, _ = method.phases[0].fn(params, extra, batch, replay, jnp.int32(0), None)
         values = {name: losses.total({name: term}) for name, term in terms.items()}
-        return values, method.predict["activations"](params, extra, batch, draws())
+        return values, method.predict["activations"](params, extra, batch, replay)
 
-    return jax.jit(run)
+    jitted = jax.jit(run)
+    return lambda params, extra, image, noise=NOISE: jitted(params, extra, image, noise)
 
 
 def cells_of(hidden, grid=4):
@@ -56,21 +65,20 @@ def cells_of(hidden, grid=4):
 
 
 @BOTH
-def test_1_hidden_pixels_reach_no_visible_latent(model):
+def test_1_hidden_pixels_reach_no_visible_latent(name):
     """Exactly: by values, and by the gradient of everything that is made of them."""
-    method = build(model)
-    params, extra = state(method)
-    run = runner(method)
+    method, params, extra, run = plain(name)
     _, seen = run(params, extra, BATCH["image"])
     hidden = cells_of(seen["hidden"])
     other = np.where(hidden[..., None], 255 - BATCH["image"], BATCH["image"])
     _, changed = run(params, extra, other)
-    for name in ("latent", "prediction", "mimic/teacher"):
-        np.testing.assert_array_equal(seen[name], changed[name])
+    for key in ("latent", "prediction", "mimic/teacher"):
+        np.testing.assert_array_equal(seen[key], changed[key])
     assert (np.asarray(seen["target/teacher"]) != np.asarray(changed["target/teacher"])).any()
 
     def total(image):
-        found = method.predict["activations"](params, extra, {"image": image}, draws())
+        replay = Draws.replay({"mask": NOISE})
+        found = method.predict["activations"](params, extra, {"image": image}, replay)
         return jnp.square(found["prediction"]).sum() + jnp.square(found["latent"]).sum()
 
     gradient = np.asarray(jax.jit(jax.grad(total))(jnp.float32(BATCH["image"]) / 255))
@@ -79,19 +87,19 @@ def test_1_hidden_pixels_reach_no_visible_latent(model):
 
 
 @BOTH
-def test_2_each_loss_is_of_its_own_tokens(model):
-    method = build(model)
-    params, extra = state(method)
-    terms, seen = runner(method)(params, extra, BATCH["image"])
+def test_2_each_loss_is_of_its_own_tokens(name):
+    method, params, extra, run = plain(name)
+    terms, seen = run(params, extra, BATCH["image"])
     assert terms.keys() == TERMS
-    pictures = method.predict["reconstruct"](params, extra, BATCH, draws())
-    errors = np.square(np.asarray(pictures["prediction"]) - np.asarray(pictures["target"])).mean(-1)
+    body = method.phases[0].fn.__self__
+    target = np.asarray(body.pixels.target(body.pixels.patches(BATCH["image"])))
+    errors = np.square(np.asarray(seen["prediction"]) - target).mean(-1)
     hidden = np.asarray(seen["hidden"])
     assert terms["reconstruction"] == pytest.approx(errors[hidden].mean(), rel=1e-5)
     gap = np.asarray(seen["mimic/teacher"]) - np.asarray(seen["target/teacher"])
     assert terms["mimic"] == pytest.approx(np.square(gap).mean(), rel=1e-5)
     # The targets are those of the visible patches, whitened.
-    whole, _ = method.phases[0].fn.__self__.taught(extra, BATCH)
+    whole, _ = jax.jit(body.taught)(extra, BATCH)
     chosen = np.take_along_axis(whole["teacher"], np.asarray(seen["visible_ids"])[..., None], 1)
     np.testing.assert_allclose(seen["target/teacher"], chosen, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(chosen.mean(-1), 0, atol=1e-4)
@@ -99,19 +107,20 @@ def test_2_each_loss_is_of_its_own_tokens(model):
 
 
 @BOTH
-def test_3_no_loss_teaches_the_other_ones_part_nor_the_teacher(model):
-    method = build(model)
-    params, extra = state(method)
+def test_3_no_loss_teaches_the_other_ones_part_nor_the_teacher(name):
+    method, params, extra, _ = plain(name)
 
-    def of(name):
-        def loss(params, extra):
-            terms, _ = method.phases[0].fn(params, extra, BATCH, draws(), jnp.int32(0), None)
-            return losses.total({name: terms[name]})
-
-        return jax.jit(jax.grad(loss, (0, 1)))(params, extra)
+    def both(params, extra):
+        terms, _ = method.phases[0].fn(params, extra, BATCH, draws(), jnp.int32(0), None)
+        return [losses.total({one: terms[one]}) for one in sorted(TERMS)]
 
     size = lambda tree: sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(tree))  # noqa: E731
-    (pixels, of_teacher), (mimic, again) = of("reconstruction"), of("mimic")
+
+    def gradients(params, extra):
+        _, pull = jax.vjp(both, params, extra)
+        return pull([1.0, 0.0]), pull([0.0, 1.0])
+
+    (mimic, again), (pixels, of_teacher) = jax.jit(gradients)(params, extra)
     assert size(of_teacher) == size(again) == 0
     assert size(pixels["mimic"]) == 0 and size(pixels["decoder"]) > 0
     assert size(mimic["decoder"]) == 0 and size(mimic["mimic"]) > 0
@@ -138,9 +147,8 @@ def test_4_a_mask_that_shows_everything_changes_nothing():
 
 
 def test_5_the_masks_of_the_stages_hide_what_the_mask_hides():
-    method = build(CONV)
-    params, extra = state(method)
-    _, seen = runner(method)(params, extra, BATCH["image"])
+    _, params, extra, run = plain("conv")
+    _, seen = run(params, extra, BATCH["image"])
     for stage, side in ((1, 8), (2, 4)):
         hidden = np.asarray(seen[f"hidden{stage}"])
         assert hidden.shape == (4, side, side)
@@ -151,23 +159,20 @@ def test_5_the_masks_of_the_stages_hide_what_the_mask_hides():
 
 
 @BOTH
-def test_6_a_student_that_mimics_perfectly_has_no_mimic_loss(model):
+def test_6_a_student_that_mimics_perfectly_has_no_mimic_loss(name):
     """One image of few visible tokens: some linear layer gives exactly the teacher's."""
-    method = build(model)
-    params, extra = state(method)
+    _, params, extra, run = plain(name)
     image = BATCH["image"][:1].repeat(4, 0)
-    one = {"image": image}
-    noise = Draws.replay({"mask": jnp.tile(jnp.arange(16.0)[None], (4, 1))})
-    seen = method.predict["activations"](params, extra, one, noise)
+    noise = np.tile(np.arange(16, dtype=np.float32), (4, 1))
+    _, seen = run(params, extra, image, noise)
     front = seen["latent"].shape[1] - seen["target/teacher"].shape[1]
     latent = np.asarray(seen["latent"])[0, front:]
     inputs = np.concatenate([latent, np.ones((len(latent), 1))], 1)
     solution = np.linalg.lstsq(inputs, np.asarray(seen["target/teacher"])[0], rcond=None)[0]
     head = {"kernel": jnp.asarray(solution[:-1]), "bias": jnp.asarray(solution[-1])}
     params = {**params, "mimic": {"teacher": head}}
-    terms, _ = method.phases[0].fn(params, extra, one, noise, jnp.int32(0), None)
-    assert float(losses.total({"mimic": terms["mimic"]})) < 1e-8
-    assert float(losses.total({"other": terms["reconstruction"]})) > 1e-2
+    terms, _ = run(params, extra, image, noise)
+    assert terms["mimic"] < 1e-8 and terms["reconstruction"] > 1e-2
 
 
 def test_masks_follow_the_attention_of_the_teacher():
@@ -176,16 +181,15 @@ def test_masks_follow_the_attention_of_the_teacher():
     shown = {}
     for visible in ("random", "salient"):
         method = build(visible=visible)
-        params, extra = state(method)
+        _, extra = state(method)
         # Sharper attention, so that there is something to see.
         sharper = lambda path, x: 30 * x if "query" in str(path) else x  # noqa: E731
         extra = jax.tree_util.tree_map_with_path(sharper, extra)
-        run = lambda p, e, m=method: m.predict["activations"](p, e, images, draws(num))  # noqa: E731
-        seen = jax.jit(run)(params, extra)
-        assert (np.asarray(seen["hidden"]).sum(1) == 12).all()
-        if visible == "salient":
-            saliency = np.asarray(seen["saliency"])
-        shown[visible] = ~np.asarray(seen["hidden"])
+        body = method.phases[0].fn.__self__
+        _, scores = jax.jit(body.taught)(extra, images)
+        shown[visible] = ~np.asarray(body.sample(draws(num), scores).hidden())
+        assert (shown[visible].sum(1) == 4).all()
+    saliency = np.asarray(scores)
     share = {name: (saliency * mask).sum() / saliency.sum() for name, mask in shown.items()}
     assert share["random"] < 0.35 and share["salient"] > 1.5 * share["random"]
 
@@ -194,25 +198,22 @@ def test_layers_are_fused_as_their_mean_or_by_weights_that_start_so():
     mean = build(fusion_layers=(0, 1))
     params, extra = state(mean)
     learned = build(fusion_layers=(0, 1), fusion="learned")
-    made, _ = learned.init(jax.random.key(0), BATCH)
-    np.testing.assert_allclose(made["mimic"]["fusion"], [0.5, 0.5])
-    half = {**params, "mimic": {**params["mimic"], "fusion": jnp.array([0.5, 0.5])}}
-    (terms, seen), (other, _) = (
-        runner(mean)(params, extra, BATCH["image"]),
-        runner(learned)(half, extra, BATCH["image"]),
-    )
+    head = learned.phases[0].fn.__self__.head
+    made = head.init(jax.random.key(0), jnp.zeros((2, 1, 1, 16)))["params"]
+    np.testing.assert_allclose(made["fusion"], [0.5, 0.5])
+    both = {**params, "mimic": {**params["mimic"], "fusion": jnp.array([0.5, 0.5])}}
+    terms, seen = runner(mean)(params, extra, BATCH["image"])
+    run = runner(learned)
+    other, _ = run(both, extra, BATCH["image"])
     assert terms["mimic"] == pytest.approx(float(other["mimic"]), rel=1e-5)
-    latent, _ = runner(build())(params, extra, BATCH["image"])
-    assert abs(float(terms["mimic"] - latent["mimic"])) > 1e-4
-    # Only of the first block: what comes after it does not matter.
-    first = build(fusion_layers=(0,))
-    later = jax.tree.map(lambda leaf: leaf.at[1].add(1.0), params["encoder"]["blocks"])
-    moved = {**params, "encoder": {**params["encoder"], "blocks": later}}
-    run = runner(first)
-    before, after = (run(tree, extra, BATCH["image"])[0] for tree in (params, moved))
-    assert before["mimic"] == after["mimic"]
-    assert before["reconstruction"] != after["reconstruction"]
     assert seen["mimic/teacher"].shape == (4, 4, 12)
+    # Only of the first block: what comes after it does not matter.
+    first = {**both, "mimic": {**both["mimic"], "fusion": jnp.array([1.0, 0.0])}}
+    later = jax.tree.map(lambda leaf: leaf.at[1].add(1.0), params["encoder"]["blocks"])
+    moved = {**first, "encoder": {**params["encoder"], "blocks": later}}
+    before, after = (run(tree, extra, BATCH["image"])[0] for tree in (first, moved))
+    assert before["mimic"] == after["mimic"] != other["mimic"]
+    assert before["reconstruction"] != after["reconstruction"]
 
 
 def test_a_second_teacher_and_none():
@@ -220,21 +221,19 @@ def test_a_second_teacher_and_none():
     two = build(second={**second, "image_size": (16, 16)})
     assert two.load == {"extra/teacher": "model.teacher", "extra/second": "model.second"}
     params, extra = state(two)
-    terms, seen = runner(two)(params, extra, BATCH["image"])
-    assert terms.keys() == {*TERMS, "mimic_second"}
-    assert seen["mimic/second"].shape == (4, 4, 8)
+    terms = lambda: two.phases[0].fn(params, extra, BATCH, draws(), jnp.int32(0), None)[0]  # noqa: E731
+    assert jax.eval_shape(terms).keys() == {*TERMS, "mimic_second"}
     none = build(mimic_weight=0)
     assert none.load == {} and none.step_flops < build().step_flops < two.step_flops
     mae = build_method("mim.mae", {**tiny.MODEL}, BATCH)
-    plain = {name: params[name] for name in ("encoder", "decoder")}
-    alone, _ = none.phases[0].fn(plain, {}, BATCH, draws(), jnp.int32(0), None)
-    same, _ = mae.phases[0].fn(plain, {}, BATCH, draws(), jnp.int32(0), None)
-    np.testing.assert_array_equal(losses.total(alone), losses.total(same))
+    own = {name: params[name] for name in ("encoder", "decoder")}
+    run = lambda m: m.phases[0].fn(own, {}, BATCH, draws(), jnp.int32(0), None)[0]  # noqa: E731
+    alone, same = jax.jit(lambda: [losses.total(run(method)) for method in (none, mae)])()
+    assert float(alone) == pytest.approx(float(same), rel=1e-6)
 
 
 def test_official_names_go_both_ways():
-    method = build(CONV)
-    params, _ = state(method)
+    _, params, _, _ = plain("conv")
     rules = convmae.rules(SIZES["depths"], (4, 4), 16, 8)
     arrays = to_torch(params, rules, allow_dropped=("mimic/*",))
     assert arrays["blocks2.1.attn.weight"].shape == (8, 1, 5, 5)
@@ -253,13 +252,14 @@ def test_the_first_layers_are_decayed_most():
 
 
 def test_remat_and_scan_change_no_number():
-    params, extra = state(build(CONV))
-    found = [
-        runner(build(CONV, **options))(params, extra, BATCH["image"])[0]
-        for options in ({}, {"remat": "full", "scan": "on"})
-    ]
-    for name in TERMS:
-        assert found[1][name] == pytest.approx(float(found[0][name]), rel=1e-5)
+    _, params, extra, run = plain("conv")
+    other, replay = build(CONV, remat="full", scan="on"), Draws.replay({"mask": NOISE})
+    fn = jax.jit(lambda p, e: other.phases[0].fn(p, e, BATCH, replay, jnp.int32(0), None)[0])
+    terms = fn(params, extra)
+    wanted, _ = run(params, extra, BATCH["image"])
+    for name, term in terms.items():
+        found = float(losses.total({name: term}))
+        assert found == pytest.approx(float(wanted[name]), rel=1e-5)
 
 
 ERRORS = {

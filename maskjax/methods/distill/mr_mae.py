@@ -27,7 +27,8 @@ from maskjax.nn.dense import Dense
 from maskjax.nn.vit import Compute, layer_ids
 from maskjax.pretext import masked_autoencoder
 from maskjax.pretext.outputs import features, patch_features
-from maskjax.pretext.teacher import Teacher, teacher, whitened
+from maskjax.pretext.teacher import Teacher, teacher
+from maskjax.targets.features import Norm, normalized
 from maskjax.targets.patch_pixels import PatchPixels
 
 DEFAULTS = {
@@ -37,7 +38,7 @@ DEFAULTS = {
     "teacher": {**options.TEACHER, "name": "clip_b16"},
     "second": {**options.TEACHER, "name": "dino_b16"},  # mimicked too, if it has a file
     "mimic_weight": 1.0,  # memory; 0 = no teacher: MAE or ConvMAE
-    "target_norm": True,  # LayerNorm without parameters on the targets (memory)
+    "target_norm": "whiten",  # of the targets: or "l2", "none" (memory)
     "visible": "random",  # or "salient": drawn by the teacher's attention (memory)
     "fusion_layers": (),  # blocks whose outputs are mimicked together; () = the latent (memory)
     "fusion": "mean",  # of those, or "learned": weights that start as the mean (memory)
@@ -82,7 +83,7 @@ class MRMAE:
         salient: visible patches are drawn by the first teacher's attention.
         layers: numbers of the blocks that are mimicked; () = the latent.
         weight: of the mimic loss.
-        norm: whether its targets are whitened.
+        norm: of its targets.
     """
 
     model: Autoencoder | ConvAutoencoder
@@ -93,7 +94,7 @@ class MRMAE:
     salient: bool
     layers: tuple[int, ...]
     weight: float
-    norm: bool
+    norm: Norm
 
     @property
     def conv(self) -> bool:
@@ -140,7 +141,7 @@ class MRMAE:
             asked = self.salient and name == "teacher"
             taps = ("attention/-1",) if asked else ()
             out, seen = one(extra[name], one.patches(batch["image"]), taps=taps)
-            tokens[name] = whitened(out["tokens"]) if self.norm else out["tokens"]
+            tokens[name] = normalized(out["tokens"], self.norm)
             saliency = one.saliency(seen) if asked else saliency
         return jax.lax.stop_gradient((tokens, saliency))
 
@@ -273,9 +274,9 @@ def _check(cfg: ConfigDict):
         ("backbone", ("vit", "conv")),
         ("visible", ("random", "salient")),
         ("fusion", ("mean", "learned")),
-        ("target_norm", (True, False)),
+        ("target_norm", ("whiten", "l2", "none")),
     ):
-        require(cfg[key] in known, f"model.{key}", cfg[key], " or ".join(map(str, known)))
+        require(cfg[key] in known, f"model.{key}", cfg[key], " or ".join(known))
     number = isinstance(cfg.mimic_weight, int | float) and cfg.mimic_weight >= 0
     require(number, "model.mimic_weight", cfg.mimic_weight, "must be a number, 0 or more")
     taught = cfg.visible == "random" or cfg.mimic_weight > 0
