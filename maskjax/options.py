@@ -206,18 +206,18 @@ def require_fields(example: Batch, *names: str):
             )
 
 
-def visible_tokens(mask_ratio: float, num_tokens: int) -> int:
-    """How many tokens a hidden share of `mask_ratio` leaves visible.
+def visible_tokens(mask_ratio: float, num_tokens: int, path: str = "model.mask_ratio") -> int:
+    """How many tokens a hidden share of `mask_ratio`, at `config.<path>`, leaves visible.
 
     Raises:
         UserError: if the ratio is outside [0, 1) or leaves nothing visible.
     """
     number = isinstance(mask_ratio, int | float)
-    require(number, "model.mask_ratio", mask_ratio, "must be a number in [0, 1)")
+    require(number, path, mask_ratio, "must be a number in [0, 1)")
     try:
         return masking.count_visible(num_tokens, mask_ratio)
     except ValueError as error:
-        require(False, "model.mask_ratio", mask_ratio, str(error))
+        require(False, path, mask_ratio, str(error))
         raise
 
 

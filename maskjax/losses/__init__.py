@@ -7,6 +7,7 @@ from maskjax.losses.feature import feature_error
 from maskjax.losses.hidden_mean import hidden_mean
 from maskjax.losses.order import pairwise_order, standardized_error
 from maskjax.losses.pixel import hidden_error, logit_laplace, squared_error
+from maskjax.losses.relation import relation_error, relations
 from maskjax.losses.term import Term, total
 from maskjax.losses.token import cross_entropy, divergence_from_uniform, soft_cross_entropy
 
@@ -21,6 +22,8 @@ __all__ = [
     "hidden_mean",
     "logit_laplace",
     "pairwise_order",
+    "relation_error",
+    "relations",
     "soft_cross_entropy",
     "squared_error",
     "standardized_error",

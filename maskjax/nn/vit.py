@@ -127,6 +127,17 @@ class Encoder(nn.Module):
         """patches [B, K, P] -> tokens [B, K, D], before positions."""
         return constrain_batch(self.patch_embed(patches))
 
+    def tokens(self, patches: Array, ids: Array | None = None, added: Array | None = None) -> Array:
+        """What the first block gets, [B, 1 + K, D] (cls first); arguments as of a call."""
+        table = jnp.asarray(self.table)
+        positions = table[1:] if ids is None else jnp.take(table[1:], ids, axis=0)
+        x = self.embed(patches) + positions.astype(self.compute.dtype)
+        if added is not None:
+            x = x + added.astype(x.dtype)
+        cls = (self.cls_token + table[0]).astype(x.dtype)
+        cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[-1]))
+        return constrain_batch(jnp.concatenate([constrain_batch(cls), x], axis=1))
+
     def __call__(
         self,
         patches: Array,
@@ -147,14 +158,7 @@ class Encoder(nn.Module):
             added: broadcastable to [B, K, D], added to the patch tokens like their positions.
             allow: of the block stack.
         """
-        table = jnp.asarray(self.table)
-        positions = table[1:] if ids is None else jnp.take(table[1:], ids, axis=0)
-        x = self.embed(patches) + positions.astype(self.compute.dtype)
-        if added is not None:
-            x = x + added.astype(x.dtype)
-        cls = (self.cls_token + table[0]).astype(x.dtype)
-        cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[-1]))
-        x = constrain_batch(jnp.concatenate([constrain_batch(cls), x], axis=1))
+        x = self.tokens(patches, ids, added)
         inputs = x
         inner = tuple(tap for tap in taps if tap != "input")
         x, seen = self.stack(self.blocks, x, taps=inner, drop_noise=drop_noise, allow=allow)

@@ -15,7 +15,7 @@ from maskjax.nn import flops
 from maskjax.nn.geometry import Geometry
 from maskjax.nn.position import bicubic
 from maskjax.nn.stack import Probe
-from maskjax.nn.teacher_vit import TeacherViT, to_patches
+from maskjax.nn.teacher_vit import TeacherViT, VariantEncoder, to_patches
 from maskjax.nn.teachers import CLIP_PIXELS
 from maskjax.nn.vit import Compute, Size
 from maskjax.targets import pixels
@@ -90,6 +90,12 @@ class Teacher:
             params = self._first(params, blocks)
         options = {"taps": taps, "probes": probes}
         return self._model(blocks).apply({"params": params}, patches, ids, **options)
+
+    def embed(self, params: Tree, patches: Array) -> Array:
+        """Its patch embeddings, before positions: patches [B, K, P] -> [B, K, D]; no gradient."""
+        encoder = VariantEncoder(self.geometry, self.compute)
+        variables = {"params": jax.lax.stop_gradient(params["encoder"])}
+        return encoder.apply(variables, patches, method="embed")
 
     def _model(self, blocks: int) -> TeacherViT:
         g = self.geometry
