@@ -12,9 +12,6 @@ without a teacher, 85.0 % after 1600.
 
 from maskjax.configs import common
 
-# Sizes of the encoder that `mim/mae:demo` trains.
-DEMO_TEACHER = ("dim=64", "depth=3", "heads=4", "mlp_hidden=256", "patch_size=4")
-
 
 def get_config(arg: str = "b16"):
     """The experiment `arg`: tiny, tiny_conv, demo, demo_conv, b16, conv_b or convmae_b."""
@@ -45,8 +42,7 @@ def tiny(config):
     config.model.mask_ratio = 0.5
     config.model.encoder = {"dim": 32, "depth": 2, "heads": 2, "mlp_ratio": 4.0}
     config.model.decoder = {"dim": 16, "depth": 1, "heads": 2, "mlp_ratio": 4.0}
-    sizes = ("dim=16", "depth=2", "heads=2", "mlp_hidden=32", "patch_size=2", "channels=1")
-    config.model.teacher.update({"name": "mae_b16", "file": "random", "change": sizes})
+    common.tiny_teacher(config)
 
 
 def tiny_conv(config):
@@ -56,16 +52,15 @@ def tiny_conv(config):
     config.model.patch_size = (4, 4)
     config.model.conv.update({"dims": (8, 12, 32), "depths": (1, 1, 1), "patches": (1, 2, 2)})
     config.model.conv.heads = 2
-    sizes = ("dim=16", "depth=2", "heads=2", "mlp_hidden=32", "patch_size=4", "channels=1")
-    config.model.teacher.change = sizes
+    config.model.teacher.change += ("patch_size=4",)
 
 
 def demo(config):
-    """Minutes on two CPU cores; the teacher is a run of `mim/mae:demo` in runs/mae (ours)."""
+    """As MAE's demo, taught by a run of `mim/mae:teacher` (ours); see `make distill-demo`."""
     common.demo(config)
     config.model.encoder = {"dim": 64, "depth": 3, "heads": 4, "mlp_ratio": 4.0}
     config.model.decoder = {"dim": 32, "depth": 1, "heads": 4, "mlp_ratio": 4.0}
-    config.model.teacher.update({"name": "mae_b16", "file": "runs/mae", "change": DEMO_TEACHER})
+    common.demo_teacher(config)
 
 
 def demo_conv(config):

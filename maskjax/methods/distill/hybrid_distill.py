@@ -1,9 +1,9 @@
 """Hybrid Distill: features of one frozen teacher, token relations of another, ever fewer tokens.
 
-Shi, Huang, Zhang, et al., "Hybrid Distillation: Connecting Masked Autoencoders with Contrastive
-Learners", ICLR 2024. No code was published. From the abstract and public reviews come the two
-teachers, the relations of intermediate layers, progressive masking of redundant tokens and the
-weights of 1; the rest is memory or a decision of ours, and open by config. A contrastive or
+Shi, Zhang, Wang, Li, Dai, Zou, Xiong, Tian, "Hybrid Distillation: Connecting Masked Autoencoders
+with Contrastive Learners", ICLR 2024. No code was published. From the abstract and public reviews
+come the two teachers, the relations of intermediate layers, progressive masking of redundant tokens
+and the weights of 1; the rest is memory or a decision of ours, and open by config. A contrastive or
 supervised teacher tells tokens apart, but its late heads all look the same way; a masked
 autoencoder's heads stay diverse. The student, from random weights, gets both.
 """
@@ -88,12 +88,12 @@ class HybridDistill:
         return {name: one for name, one in both.items() if one is not None}
 
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
-        """({"encoder", "head"}, {teacher: its parameters, from the file later})."""
+        """({"encoder", "feature_head"}, {teacher: its parameters, from the file later})."""
         patches = self.pixels.standardize(self.pixels.patches(batch["image"][:1]))
         params = {"encoder": self.model.init(key, patches)["params"]}
         if self.head:
             example = jnp.zeros((1, self.model.size.dim))
-            params["head"] = self.head.init(jax.random.fold_in(key, 1), example)["params"]
+            params["feature_head"] = self.head.init(jax.random.fold_in(key, 1), example)["params"]
         keys = {name: jax.random.fold_in(key, 2 + i) for i, name in enumerate(self.teachers)}
         return params, {name: one.init(keys[name]) for name, one in self.teachers.items()}
 
@@ -182,7 +182,7 @@ class HybridDistill:
             patches = masking.tokens.gather(tokens[:, front:], split.visible_ids)
             target = jnp.concatenate([tokens[:, :front], patches], 1)
         own = latent if front else latent[:, 1:]
-        own = self.head.apply({"params": params["head"]}, own) if self.head else own
+        own = self.head.apply({"params": params["feature_head"]}, own) if self.head else own
         target = normalized(target, self.cfg.target_norm)
         return losses.feature_error(own, target, self.cfg.distance)
 

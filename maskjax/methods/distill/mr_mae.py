@@ -1,6 +1,6 @@
 """MR-MAE: visible tokens mimic a frozen teacher's, hidden ones are reconstructed as pixels.
 
-Gao, Lin, Zhang, Fang, Qiao, Li, "Mimic before Reconstruct: Enhancing Masked Autoencoders with
+Gao, Zhang, Fang, Lin, Li, Li, Yu, "Mimic before Reconstruct: Enhancing Masked Autoencoders with
 Feature Mimicking", IJCV 2024. The authors published ConvMAE's code and MR-MCMAE's weights, but not
 the code of the mimic loss: its form is from the abstract and memory, and open by config. Teachers
 look at whole images; the two losses never touch the same token. The encoder is a ViT, or ConvMAE's
