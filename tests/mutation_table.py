@@ -8,6 +8,7 @@ showing the model what it must not see.
 from typing import NamedTuple
 
 from mutation_rows_convnets import LAYER_MASKING, SPARK
+from mutation_rows_distill import DMAE, MASKALIGN
 
 
 class Mutation(NamedTuple):
@@ -45,6 +46,8 @@ CHECKS = {
     "selfie": Checks(("selfie",), ("methods/test_selfie.py",)),
     "cae": Checks(("cae", "cae_dalle_tokenizer"), ("methods/test_cae.py", "nn/test_dalle.py")),
     "crate_mae": Checks(("crate_mae",), ("methods/test_crate_mae.py",)),
+    "dmae": Checks(("dmae",), ("methods/test_dmae.py",)),
+    "maskalign": Checks(("maskalign",), ("methods/test_maskalign.py",)),
     "spark": Checks(("spark_resnet", "spark_convnext"), ("methods/test_spark.py",)),
     "layer_masking": Checks(
         ("layer_masking",),
@@ -369,6 +372,8 @@ _ALL = {
     "selfie": _SELFIE,
     "cae": _CAE,
     "crate_mae": _CRATE_MAE,
+    "dmae": DMAE,
+    "maskalign": MASKALIGN,
     "spark": SPARK,
     "layer_masking": LAYER_MASKING,
 }
