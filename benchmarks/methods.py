@@ -3,9 +3,10 @@
     python benchmarks/methods.py [--only mim/mae mim/hpm] [--rounds 5] [--batch 8] [--out FILE.json]
 
 Any config under configs/ takes part, as its variant b16 brought to ViT-Tiny's width with 6 layers
-(and a decoder of 128 x 2), or as its demo where it has no such variant. MAE appears with other mask
-ratios as well: what it saves is told as a share of what the FLOPs promise. One process each, on one
-core and one thread, in turn; compared are medians of process CPU time.
+(and a decoder of 128 x 2), or as its demo where it has no such variant. Frozen teachers have the
+student's size, but DMAE's, which is as much larger as ViT-L is than ViT-B. MAE appears with other
+mask ratios as well: what it saves is told as a share of what the FLOPs promise. One process each,
+on one core and one thread, in turn; compared are medians of process CPU time.
 """
 
 import argparse
@@ -20,6 +21,26 @@ from rounds import OUT, Contestant, add_options, measure, summarize
 MAE = "mim/mae"
 # Hidden share of the 196 patches: "all tokens" hides one, since something has to be predicted.
 RATIOS = {"mask 0.9": 0.9, "mask 0.5": 0.5, "all tokens": 1 / 196}
+
+EQUAL = ("dim=192", "depth=6", "heads=3", "mlp_hidden=768")
+LARGER = ("dim=256", "depth=12", "heads=4", "mlp_hidden=1024")
+# What has to follow the students' size. Learning rates are those of small batches.
+TEACHERS = {
+    "distill/dmae": (
+        f"model.teacher.change={LARGER}",
+        "model.teacher.blocks=9",
+        "model.student_blocks=(4,)",
+    ),
+    "distill/maskalign": (
+        f"model.teacher.change={EQUAL}",
+        "model.teacher.blocks=6",
+        "optim.min_lr=0.0",
+    ),
+    "distill/mr_mae": (f"model.teacher.change={EQUAL}",),
+    "distill/hybrid_distill": tuple(
+        f"model.{name}_teacher.change={EQUAL}" for name in ("feature", "relation")
+    ),
+}
 
 
 class Entry(NamedTuple):
@@ -53,7 +74,7 @@ def entry(name: str) -> Entry:
         load_config(f"{name}:b16")
     except UserError:
         return Entry(f"{name}:demo", size=None)
-    return Entry(f"{name}:b16")
+    return Entry(f"{name}:b16", TEACHERS.get(name, ()))
 
 
 def flops(one: Entry, batch: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ variant starts from random weights. Sources: "MAE code", "SimMIM code", "CAE cod
 was not checked against it; what is marked "ours" no source says. Expected on ImageNet-1k, from the
 official weights (their READMEs): mae_b16 83.6 %, mae_l16 85.9 %, mae_h14 86.9 %, simmim_b16 83.8 %,
 simmim_swin_b 84.0 %, simmim_swin_b_100 83.5 %, simmim_swin_l 85.4 %, dmae_b16 84.0 %,
+maskalign_b16 85.4 %, maskalign_l16 86.5 % (taught by CLIP-B/16) or 87.4 % (by L/14),
 spark_convnext_s 84.1 %, spark_convnext_b 84.8 %.
 """
 
@@ -37,6 +38,9 @@ def get_config(arg: str = "mae_b16"):
         "mae_l16": lambda c: mae(c, "l", 16, epochs=50, blr=1e-3, decay=0.75, drop=0.2),
         "mae_h14": lambda c: mae(c, "h", 14, epochs=50, blr=1e-3, decay=0.75, drop=0.3),
         "dmae_b16": dmae_b16,
+        # MaskAlign code's README.
+        "maskalign_b16": lambda c: mae(c, "b", 16, epochs=100, blr=3e-4, decay=0.55, drop=0.2),
+        "maskalign_l16": lambda c: mae(c, "l", 16, epochs=50, blr=3e-4, decay=0.75, drop=0.4),
         "cae_b16": lambda c: cae(c, "b", epochs=100, lr=8e-3, decay=0.65, drop=0.1),
         "cae_l16": lambda c: cae(c, "l", epochs=50, lr=2e-3, decay=0.75, drop=0.2),
         "spark_convnext_s": lambda c: spark(c, 96, 27, blr=2e-4, drop=0.3),

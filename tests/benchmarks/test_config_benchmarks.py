@@ -46,6 +46,17 @@ def test_a_config_is_brought_to_a_size_and_makes_steps():
     run(2)
 
 
+def test_students_and_their_teachers_fit_each_other_at_that_size():
+    import config_step
+    import methods
+
+    rows = methods.entries()
+    for name in methods.TEACHERS:
+        one = rows[name]
+        parts = config_step.experiment(one.config, one.overrides, 8, one.size)
+        assert parts.config.model.encoder.dim == 192 and parts.method.step_flops > 0
+
+
 def test_ratios_to_the_first_row():
     import methods
 
