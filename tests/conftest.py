@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from maskjax.cli.platform import keep_collectives_in_order
+from maskjax.cli.platform import steady_emulated_devices
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax-tests"
 
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
-keep_collectives_in_order()
+steady_emulated_devices()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # The cache is set through the environment so that tests which start processes share it, and so that

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from maskjax import __version__
-from maskjax.cli.platform import choose_platform, keep_collectives_in_order
+from maskjax.cli.platform import choose_platform, steady_emulated_devices
 from maskjax.errors import UserError
 
 # Command -> what it does. Each is a module here with `add_arguments(parser)` and `run(args)`;
@@ -79,7 +79,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
     if takes_overrides:
         args.overrides = rest
     choose_platform()
-    keep_collectives_in_order()
+    steady_emulated_devices()
     try:
         return module.run(args) or 0
     except UserError as error:

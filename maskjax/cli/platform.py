@@ -3,6 +3,7 @@
 import glob
 import importlib.util
 import os
+import re
 import sys
 
 # Device files of TPUs (accel, vfio) and of GPUs (NVIDIA, AMD, Intel, Windows' subsystem).
@@ -18,19 +19,31 @@ _ACCELERATORS = (
 _COMPILERS = ("libtpu", "jax_plugins")
 
 
-_EMULATED = "xla_force_host_platform_device_count"
-_IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+_EMULATED = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
+_STEADY = {
+    # Independent collectives start in one order, the same on each device.
+    "--xla_cpu_enable_concurrency_optimized_scheduler": "false",
+    # A device that comes late on a busy machine is waited for; XLA's 40 s end the process.
+    "--xla_cpu_collective_call_terminate_timeout_seconds": "300",
+}
+_THREADS = 8  # for each emulated device
 
 
-def keep_collectives_in_order():
-    """With several emulated CPU devices: a schedule in which all of them meet in the same order.
+def steady_emulated_devices():
+    """With several emulated CPU devices: settings under which they do not wait for ever.
 
-    XLA's default lets independent collectives of one step start in any order, each device in its
-    own; on few cores they then wait for each other for ever. What XLA_FLAGS says already stands.
+    A collective holds a thread of XLA's pool, which has one thread for each device, until all
+    devices have come; those that need a second thread to get there never do. NPROC is the
+    environment variable from which XLA takes the size of the pool. What XLA_FLAGS and NPROC say
+    already stands.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if _EMULATED in flags and _IN_ORDER not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_IN_ORDER}=false"
+    emulated = _EMULATED.search(flags)
+    if emulated is None:
+        return
+    missing = [f"{flag}={value}" for flag, value in _STEADY.items() if flag not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *missing])
+    os.environ.setdefault("NPROC", str(_THREADS * int(emulated[1])))
 
 
 def choose_platform():

@@ -9,7 +9,18 @@ from maskjax.errors import UserError
 
 # The names of `interop.layouts.FORMATS`, which `--help` must not import (a test holds them equal).
 FORMATS = (
-    *("mae", "timm", "hf", "deit", "dino", "hf_vit", "hf_deit", "dinov2", "hf_dinov2"),
+    *(
+        "mae",
+        "timm",
+        "hf",
+        "mmpretrain",
+        "deit",
+        "dino",
+        "hf_vit",
+        "hf_deit",
+        "dinov2",
+        "hf_dinov2",
+    ),
     *("clip", "hf_clip", "beit", "simmim", "cae", "hf_beit", "videomae", "hf_videomae"),
     *("resnet", "swin", "timm_swin", "hf_swin", "convnext", "timm_convnext"),
 )

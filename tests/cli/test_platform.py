@@ -8,6 +8,7 @@ from maskjax.cli import platform
 
 EIGHT = "--xla_force_host_platform_device_count=8"
 IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds"
 
 
 @pytest.fixture(autouse=True)
@@ -50,15 +51,24 @@ def test_elsewhere_jax_decides(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "threads"),
     [
-        ("", ""),
-        ("--xla_dump_to=x", "--xla_dump_to=x"),
-        (EIGHT, f"{EIGHT} {IN_ORDER}=false"),
-        (f"{EIGHT} {IN_ORDER}=true", f"{EIGHT} {IN_ORDER}=true"),
+        ("", "", None),
+        ("--xla_dump_to=x", "--xla_dump_to=x", None),
+        (EIGHT, f"{EIGHT} {IN_ORDER}=false {PATIENT}=300", "64"),
+        (f"{EIGHT} {IN_ORDER}=true", f"{EIGHT} {IN_ORDER}=true {PATIENT}=300", "64"),
     ],
 )
-def test_collectives_of_emulated_devices_are_kept_in_order(monkeypatch, before, after):
+def test_emulated_devices_have_threads_to_meet(monkeypatch, before, after, threads):
     monkeypatch.setenv("XLA_FLAGS", before)
-    platform.keep_collectives_in_order()
+    monkeypatch.delenv("NPROC", raising=False)
+    platform.steady_emulated_devices()
     assert os.environ["XLA_FLAGS"] == after
+    assert os.environ.get("NPROC") == threads
+
+
+def test_a_number_of_threads_that_is_given_stands(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", EIGHT)
+    monkeypatch.setenv("NPROC", "5")
+    platform.steady_emulated_devices()
+    assert os.environ["NPROC"] == "5"
