@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mutation_rows_convnets import LAYER_MASKING, SPARK
 from mutation_rows_distill import DMAE, MASKALIGN
+from mutation_rows_mimic import HYBRID_DISTILL, MR_MAE
 
 
 class Mutation(NamedTuple):
@@ -58,6 +59,8 @@ CHECKS = {
             "methods/test_layer_masking_method.py",
         ),
     ),
+    "mr_mae": Checks(("mr_mae",), ("methods/test_mr_mae.py",)),
+    "hybrid_distill": Checks((), ("methods/test_hybrid_distill.py", "masking/test_confidence.py")),
 }
 
 _SIMMIM = (
@@ -376,5 +379,7 @@ _ALL = {
     "maskalign": MASKALIGN,
     "spark": SPARK,
     "layer_masking": LAYER_MASKING,
+    "mr_mae": MR_MAE,
+    "hybrid_distill": HYBRID_DISTILL,
 }
 MUTATIONS = tuple(Mutation(method, *row) for method, rows in _ALL.items() for row in rows)

@@ -17,7 +17,7 @@ from maskjax.configs import common
 def get_config(arg: str = "b16"):
     """The experiment `arg`: tiny, demo, b16, b16_clip or l16."""
     config = common.experiment("distill.hybrid_distill")
-    config.evaluate.evaluators = ("knn", "linear_probe", "rank")  # nothing is reconstructed
+    config.evaluate.evaluators = ("knn", "linear_probe", "rank", "stages", "attention")
     config.optim.name = "adamw"  # memory
     config.optim.b2 = 0.95  # ours
     config.optim.weight_decay = 0.05  # memory

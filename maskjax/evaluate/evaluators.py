@@ -9,7 +9,7 @@ from maskjax.errors import UserError
 from maskjax.evaluate.classification import Classification
 from maskjax.evaluate.evaluator import Evaluator, Inputs
 from maskjax.evaluate.feature_evaluators import Knn, LinearProbe, Rank, RawPixels
-from maskjax.evaluate.layers import LayerProbe
+from maskjax.evaluate.layers import LAYER_KINDS, LayerProbe
 from maskjax.evaluate.patch_maps import KINDS, PatchMap
 from maskjax.evaluate.picture_evaluators import HeldOut, Reconstruction
 from maskjax.evaluate.probe_evaluators import LowShot, MlpProbe, SubsetProbe, TrainedProbe
@@ -27,7 +27,7 @@ EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "reconstruction": Reconstruction,
     "held_out": HeldOut,
     **{kind.name: functools.partial(PatchMap, kind=kind) for kind in KINDS},
-    "layers": LayerProbe,
+    **{kind.name: functools.partial(LayerProbe, kind=kind) for kind in LAYER_KINDS},
 }
 
 

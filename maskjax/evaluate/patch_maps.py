@@ -179,6 +179,16 @@ def _choice_scores(sums: np.ndarray, images: int) -> Iterable[tuple[str, float, 
     yield "choice_accuracy_trivial", sums[2] / max(sums[1], 1), f"{how}; expected at random"
 
 
+def _likeness_counts(rows: Rows, _: int) -> np.ndarray:
+    return np.array([rows["likeness"].sum(), rows["likeness_all"].sum()])
+
+
+def _likeness_scores(sums: np.ndarray, images: int) -> Iterable[tuple[str, float, str]]:
+    how = "mean cosine similarity of two patches, by the feature teacher's last tokens; of those"
+    yield "kept_likeness", sums[0] / images, f"{how} that stay to the end"
+    yield "kept_likeness_trivial", sums[1] / images, f"{how} of the whole image"
+
+
 TOKENS = Kind(
     "token_map",
     "tokens",
@@ -217,4 +227,14 @@ CHOICES = Kind(
     _choice_counts,
     _choice_scores,
 )
-KINDS = (TOKENS, DIFFICULTY, GROUPS, CHOICES)
+STAGES = Kind(
+    "stages",
+    "stages",
+    ("original", "hidden", "stage"),
+    "Patches that stay",
+    patch_maps.stage_sheet,
+    _likeness_counts,
+    _likeness_scores,
+    counted=("likeness", "likeness_all"),
+)
+KINDS = (TOKENS, DIFFICULTY, GROUPS, CHOICES, STAGES)

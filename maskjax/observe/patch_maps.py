@@ -1,4 +1,4 @@
-"""Sheets of what methods say of patches: tokens, predicted losses, groups, choices."""
+"""Sheets of what methods say of patches: tokens, predicted losses, groups, choices, stages."""
 
 import numpy as np
 
@@ -160,6 +160,35 @@ def choice_sheet(
         "Each hidden place gets the hidden patch that the model finds fittest for it; one patch"
         f" may be chosen more than once. {canvas.channels_note(original.shape[-1])}"
     )
+    return sheet(columns, title=title, caption=caption)
+
+
+def stage_sheet(
+    original: np.ndarray,
+    hidden: np.ndarray,
+    stage: np.ndarray,
+    *,
+    grid: Grid | None = None,
+    title: str = "",
+) -> np.ndarray:
+    """A sheet with original | what stays after each point.
+
+    Args:
+        original, hidden, grid, title: as of `token_sheet`.
+        stage: int[B, N], how many points each patch passed; those with the most stay to the end.
+
+    Returns:
+        uint8[h, w, 3].
+
+    Raises:
+        UserError: if shapes do not fit each other.
+    """
+    shown, _, grid = _shown(original, hidden, grid)
+    columns = {"original": shown}
+    for point in range(1, stage.max() + 1):
+        left = hidden_pixels(stage < point, grid, original.shape[1:3])
+        columns[f"after point {point}"] = cover(shown, left)
+    caption = f"Patches that leave are grey. {canvas.channels_note(original.shape[-1])}"
     return sheet(columns, title=title, caption=caption)
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
@@ -56,11 +55,9 @@ class RelationTarget:
         taps = [f"{name}/{layer}" for name in names for layer in self.layers] if few else names
         _, seen = self.teacher(params, patches, ids, taps=taps, blocks=self.blocks)
         if few:
-            layers = {n: jnp.stack([seen[f"{n}/{layer}"] for layer in self.layers]) for n in names}
-        else:
-            chosen = jnp.asarray(self.layers)
-            layers = seen if len(chosen) == self.blocks else {n: x[chosen] for n, x in seen.items()}
-        return jax.lax.stop_gradient(layers)
+            return {n: jnp.stack([seen[f"{n}/{layer}"] for layer in self.layers]) for n in names}
+        chosen = jnp.asarray(self.layers)
+        return seen if len(chosen) == self.blocks else {n: x[chosen] for n, x in seen.items()}
 
     def prober(
         self, targets: Mapping[str, Array], ids: Array | None

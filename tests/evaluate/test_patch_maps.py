@@ -108,3 +108,20 @@ def test_layers_are_means_over_valid_images():
     )
     assert found["coding_rate_last"].kind == "number"
     assert found["coding_rate_last"].test_count == 5
+
+
+def test_attention_is_a_mean_over_heads_and_valid_images():
+    distance = np.arange(12.0).reshape(3, 2, 2)
+    seen = {"distance": distance, "mutual_information": np.full((3, 2, 2), 0.25)}
+    (one,) = make_evaluators(["attention"], Inputs(batches, batches))
+    found = dict(one.run({"attention": lambda *_: seen}, STATE))
+    assert found.pop("attention").ndim == 3
+    values = {key: score.value for key, score in found.items()}
+    rows = np.concatenate([distance, distance])[np.concatenate(VALID)]
+    assert values == pytest.approx(
+        {
+            "attention_distance_last": rows[:, -1].mean(),
+            "attention_spread_last": 0.5,
+            "attention_information_last": 0.25,
+        }
+    )

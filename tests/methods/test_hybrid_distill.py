@@ -227,6 +227,41 @@ def test_some_layers_are_those_of_all_and_remat_changes_no_number():
     assert float(terms["relations"]) == pytest.approx(whole, rel=1e-5)
 
 
+def test_the_picture_of_stages_and_the_measures_of_attention():
+    method, params, extra, run = usual("progressive")
+    _, seen = run(params, extra, BATCH["image"])
+    both = lambda p, e: (  # noqa: E731
+        method.predict["stages"](p, e, BATCH, draws()),
+        method.predict["attention"](p, e, BATCH, draws()),
+    )
+    stages, attention = jax.jit(both)(params, extra)
+    np.testing.assert_array_equal(stages["stage"], seen["stage"])
+    np.testing.assert_array_equal(stages["hidden"], np.asarray(seen["stage"]) < 3)
+    assert (np.abs(stages["likeness_all"]) <= 1).all()
+    body = method.phases[0].fn.__self__
+    one = body.of_features
+    tokens = one(extra["feature_teacher"], one.patches(BATCH["image"]))[0]["tokens"]
+    unit = np.asarray(tokens / jnp.linalg.norm(tokens, axis=-1, keepdims=True))
+    for image in range(4):
+        some = unit[image][~np.asarray(stages["hidden"])[image]]
+        pairs = (some @ some.T)[~np.eye(len(some), dtype=bool)]
+        assert float(stages["likeness"][image]) == pytest.approx(pairs.mean(), abs=1e-4)
+    assert attention["distance"].shape == attention["mutual_information"].shape == (4, 3, 2)
+    assert (attention["distance"] > 0).all() and (attention["mutual_information"] < 1).all()
+    assert "stages" not in build("random", alpha=0).predict
+
+
+def test_no_scatter_is_in_the_gradient():
+    method = build(scan="on")
+    shapes = jax.eval_shape(method.init, jax.random.key(0), BATCH)
+
+    def total(params, extra):
+        terms, _ = method.phases[0].fn(params, extra, BATCH, draws(), jnp.int32(0), None)
+        return losses.total(terms)
+
+    assert "scatter" not in jax.jit(jax.grad(total)).lower(*shapes).as_text()
+
+
 def test_a_head_for_other_widths_whitened_targets_and_anchors():
     wide = {**TEACHER, "change": (*SIZES, "dim=24", "heads=3", "cls=false", "position=learned")}
     method = build(

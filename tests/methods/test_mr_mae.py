@@ -251,6 +251,17 @@ def test_the_first_layers_are_decayed_most():
     assert layers("encoder/norm/scale") == layers("decoder/pred/bias") == 3
 
 
+def test_no_scatter_is_in_the_gradient():
+    method, _, _, _ = plain("conv")
+    shapes = jax.eval_shape(method.init, jax.random.key(0), BATCH)
+
+    def total(params, extra):
+        terms, _ = method.phases[0].fn(params, extra, BATCH, draws(), jnp.int32(0), None)
+        return losses.total(terms)
+
+    assert "scatter" not in jax.jit(jax.grad(total)).lower(*shapes).as_text()
+
+
 def test_remat_and_scan_change_no_number():
     _, params, extra, run = plain("conv")
     other, replay = build(CONV, remat="full", scan="on"), Draws.replay({"mask": NOISE})

@@ -103,3 +103,13 @@ def test_a_table_of_layers_colours_each_row_by_itself():
         assert ((table == colour).all(-1)).sum() > 2 * 500
     constant = layer_table.layer_table({"a": [5.0, 5.0]})
     assert ((constant == canvas.colour(0.5)).all(-1)).sum() > 2 * 500
+
+
+def test_stages_cover_what_left_until_then(middle):
+    stage = np.arange(32).reshape(2, 16) % 4
+    sheet = patch_maps.stage_sheet(ORIGINAL, stage < 3, stage)
+    found = tiles(sheet, 4)
+    np.testing.assert_array_equal(flat(found[:, 0]), middle)
+    for point in (1, 2, 3):
+        expected = np.where((stage < point)[..., None], HIDDEN_COLOUR, middle)
+        np.testing.assert_array_equal(flat(found[:, point]), expected)

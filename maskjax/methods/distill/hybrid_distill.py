@@ -9,7 +9,7 @@ autoencoder's heads stay diverse. The student, from random weights, gets both.
 """
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,10 @@ from maskjax.losses import Term
 from maskjax.losses.feature import DISTANCES
 from maskjax.masking import Draws, TokenSplit
 from maskjax.masking.progressive import active_ids
+from maskjax.masking.progressive import redundancy as redundancy_of
 from maskjax.method import Aux, Batch, Method, Phase, Schedule, Terms, Tree, require
 from maskjax.nn import flops, shrinking_vit
+from maskjax.nn.attention_statistics import attention_distance, mutual_information
 from maskjax.nn.feature_heads import FeatureHead
 from maskjax.nn.geometry import SINCOS
 from maskjax.nn.shrinking_vit import ShrinkingEncoder
@@ -139,7 +141,7 @@ class HybridDistill:
         tokens = out["tokens"]
         if one.geometry.cls:
             tokens = jnp.concatenate([out["cls"][:, None], tokens], 1)
-        return split, jax.lax.stop_gradient(tokens)
+        return split, tokens
 
     def run(
         self, params: Tree, extra: Tree, batch: Batch, split: TokenSplit
@@ -200,6 +202,55 @@ class HybridDistill:
         patches = self.pixels.standardize(self.pixels.patches(batch["image"]))
         return features(self.model.apply({"params": params["encoder"]}, patches)[0])
 
+    def attention(self, params: Tree, extra: Tree, batch: Batch, draws: Draws) -> dict[str, Array]:
+        """How the student attends to whole images, for each block and head, float32[B, L, H].
+
+        "distance" in patches and "mutual_information", see `nn.attention_statistics`: diverse heads
+        look near and far; where attention has collapsed, all queries look at the same keys.
+        """
+        patches = self.pixels.standardize(self.pixels.patches(batch["image"]))
+        num, depth = self.pixels.num_tokens, self.model.size.depth
+        ids = jnp.broadcast_to(jnp.arange(num), (len(patches), num))
+
+        def measure(seen: Mapping[str, Array], number: Array) -> Array:
+            weights = seen["attention"]
+            distance = attention_distance(weights, self.pixels.grid)
+            return jnp.stack([distance, mutual_information(weights)], -1)
+
+        options = {"probed": tuple(range(depth)), "probe": lambda layers, count: measure}
+        variables = {"params": params["encoder"]}
+        _, found = self.model.apply(
+            variables, patches, ids, {0: num}, method="shrinking", **options
+        )
+        found = jnp.moveaxis(found, 0, 1)
+        return {"distance": found[..., 0], "mutual_information": found[..., 1]}
+
+    def stages(self, params: Tree, extra: Tree, batch: Batch, draws: Draws) -> dict[str, Array]:
+        """Which patches leave where, and how alike those are that stay, to the feature teacher.
+
+        "original" float32[B, H, W, C] in 0..1; "stage" int32[B, N], how many points each patch
+        passed; "hidden" bool[B, N], those that left; "likeness" and "likeness_all" float32[B], the
+        mean cosine similarity of two patches that stay, and of any two.
+        """
+        image, one = batch["image"], self.of_features
+        split, _ = self.look(extra, batch, draws)
+        tokens = one(extra["feature_teacher"], one.patches(image))[0]["tokens"]
+        hidden = split.hidden()
+        kept = jnp.where(hidden, 0, redundancy_of(tokens, ~hidden)).sum(1) / split.num_visible
+        raw = self.pixels.standardize(self.pixels.patches(image))
+        return {
+            "original": self.pixels.picture(raw, raw),
+            "stage": self._passed(split),
+            "hidden": hidden,
+            "likeness": kept,
+            "likeness_all": redundancy_of(tokens).mean(1),
+        }
+
+    def _passed(self, split: TokenSplit) -> Array:
+        """int32[B, N], how many points each patch passed, in raster order."""
+        rank = split.inverse()[..., None]
+        return (rank < jnp.asarray(self.mask.num_keep)).sum(-1).astype(jnp.int32)
+
     def activations(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
     ) -> dict[str, Array]:
@@ -209,10 +260,8 @@ class HybridDistill:
         """
         split, _ = self.look(extra, batch, draws)
         latent, errors = self.run(params, extra, batch, split)
-        rank = split.inverse()[..., None]
-        stage = (rank < jnp.asarray(self.mask.num_keep)).sum(-1).astype(jnp.int32)
         found = {} if errors is None else {"relation_errors": errors.T}
-        return {"latent": latent, "ids": split.ids, "stage": stage, **found}
+        return {"latent": latent, "ids": split.ids, "stage": self._passed(split), **found}
 
 
 def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
@@ -236,10 +285,11 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     shared = (grid, patch_dim, options.compute(cfg), cfg.position)
     model = ShrinkingEncoder(size, *shared, eps=cfg.norm_eps)
     body = HybridDistill(model, head, pixels, mask, of_features, relations, cfg)
+    names = ("encode", "attention", "activations", *(["stages"] if of_features else []))
     return Method(
         body.init,
         (Phase(body.loss),),
-        {"encode": body.encode, "activations": body.activations},
+        {name: getattr(body, name) for name in names},
         load={f"extra/{name}": f"model.{name}" for name in body.teachers},
         layers=layer_ids(size.depth),
         describe=_facts(cfg, size),

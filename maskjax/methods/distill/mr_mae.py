@@ -143,7 +143,7 @@ class MRMAE:
             out, seen = one(extra[name], one.patches(batch["image"]), taps=taps)
             tokens[name] = normalized(out["tokens"], self.norm)
             saliency = one.saliency(seen) if asked else saliency
-        return jax.lax.stop_gradient((tokens, saliency))
+        return tokens, saliency
 
     def sample(self, draws: Draws, saliency: Array | None) -> TokenSplit:
         """Which patches each image shows, uniformly or more likely where the teacher looks."""
