@@ -29,15 +29,14 @@ demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5
 	@printf '  %s/*.safetensors the exported weights\n' $(RUN)
 
 # A crashed worker ends the run with a failure: replaced ones hang with --dist loadfile (pytest-xdist 3.8).
-TEACHER := runs/distill/teacher
-STUDENTS ?= dmae maskalign
+STUDENTS ?= dmae maskalign mr_mae hybrid_distill
+TEACHERS := teacher=mim/mae:teacher $(if $(filter hybrid_distill,$(STUDENTS)),classifier=supervised/classify:demo)
+SHORT := $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0)
 
-distill-demo: venv  ## A teacher, then its students and their scores (STUDENTS="dmae maskalign", STEPS=n)
-	$(BIN)/maskjax train --config=configs/mim/mae.py:teacher --workdir=$(TEACHER) $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0)
-	for student in $(STUDENTS); do \
-	  $(BIN)/maskjax train --config=configs/distill/$$student.py:demo --workdir=runs/distill/$$student \
-	    $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0) || exit 1; \
-	  $(BIN)/maskjax evaluate --workdir=runs/distill/$$student || exit 1; \
+distill-demo: venv  ## Teachers, their students and the scores of all (STEPS=n, STUDENTS="dmae maskalign")
+	for run in $(TEACHERS) $(foreach student,$(STUDENTS),$(student)=distill/$(student):demo); do \
+	  $(BIN)/maskjax train --config=$${run#*=} --workdir=runs/distill/$${run%%=*} $(SHORT) || exit 1; \
+	  $(BIN)/maskjax evaluate --workdir=runs/distill/$${run%%=*} || exit 1; \
 	done
 	$(BIN)/maskjax leaderboard --runs runs/distill --out=runs/distill/board
 

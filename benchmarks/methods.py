@@ -82,7 +82,9 @@ def flops(one: Entry, batch: int) -> dict[str, float]:
     from maskjax.plan.flops import counted_flops
 
     parts = experiment(one.config, one.overrides, batch, one.size)
-    return {"formula": parts.method.step_flops, "counted": counted_flops(parts.config) / batch}
+    whole = one.config.partition(":")[0] in TEACHERS
+    counted = counted_flops(parts.config, whole=whole) / batch
+    return {"formula": parts.method.step_flops, "counted": counted}
 
 
 def summary(seconds: dict[str, list[float]], work: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Experiments of masked image modelling."""
+"""Experiments of students of frozen teachers."""

@@ -16,7 +16,7 @@ from maskjax.configs import common
 def get_config(arg: str = "b16"):
     """The experiment `arg`: tiny, demo, b16, b16_dino, l16, l16_l14."""
     config = common.experiment("distill.maskalign")
-    config.evaluate.evaluators = ("knn", "linear_probe", "rank")  # it reconstructs nothing
+    config.evaluate.evaluators = ("knn", "linear_probe", "rank", "gaze")  # it reconstructs nothing
     config.optim.name = "adamw"
     config.optim.b1 = 0.9  # code
     config.optim.b2 = 0.95  # code

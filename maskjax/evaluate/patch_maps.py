@@ -189,6 +189,18 @@ def _likeness_scores(sums: np.ndarray, images: int) -> Iterable[tuple[str, float
     yield "kept_likeness_trivial", sums[1] / images, f"{how} of the whole image"
 
 
+def _gaze_counts(rows: Rows, _: int) -> np.ndarray:
+    looked = rows["importance"] / rows["importance"].sum(1, keepdims=True)
+    visible = ~rows["hidden"]
+    return np.array([(looked * visible).sum(), visible.mean(1).sum()])
+
+
+def _gaze_scores(sums: np.ndarray, images: int) -> Iterable[tuple[str, float, str]]:
+    how = "share of the teacher's attention to patches that falls on those that stay visible"
+    yield "gaze_visible", sums[0] / images, how
+    yield "gaze_visible_trivial", sums[1] / images, f"{how}; expected for patches at random"
+
+
 TOKENS = Kind(
     "token_map",
     "tokens",
@@ -237,4 +249,13 @@ STAGES = Kind(
     _likeness_scores,
     counted=("likeness", "likeness_all"),
 )
-KINDS = (TOKENS, DIFFICULTY, GROUPS, CHOICES, STAGES)
+GAZE = Kind(
+    "gaze",
+    "gaze",
+    ("original", "hidden", "importance"),
+    "Where the teacher looks",
+    patch_maps.gaze_sheet,
+    _gaze_counts,
+    _gaze_scores,
+)
+KINDS = (TOKENS, DIFFICULTY, GROUPS, CHOICES, STAGES, GAZE)

@@ -140,11 +140,10 @@ class Stack:
         """(start, stop, whether `allow` is for them, what is tapped) of layers that are alike.
 
         A loop stacks what it gives for all its layers, so one layer's taps get a loop of their own.
-        Unrolled layers need none: there the compiler drops what nobody reads.
         """
         inside = range(self.depth) if self.allow_in is None else self.allow_in
         alike = [
-            (masked and layer in inside, _tapped(taps, layer if self.scan else None, self.depth))
+            (masked and layer in inside, _tapped(taps, layer, self.depth))
             for layer in range(self.depth)
         ]
         borders = [i for i in range(1, self.depth) if alike[i] != alike[i - 1]]
@@ -165,10 +164,10 @@ def _check_taps(taps: Sequence[str], known: Sequence[str], depth: int):
             raise ValueError(f"tap {tap!r}: the stack has layers 0..{depth - 1}")
 
 
-def _tapped(taps: Sequence[str], layer: int | None, depth: int) -> tuple[str, ...]:
-    """Names that are wanted of a layer; None = of any."""
+def _tapped(taps: Sequence[str], layer: int, depth: int) -> tuple[str, ...]:
+    """Names that are wanted of a layer."""
     parts = (tap.partition("/") for tap in taps)
-    wanted = (n for n, _, i in parts if not i or layer is None or int(i) % depth == layer)
+    wanted = (name for name, _, index in parts if not index or int(index) % depth == layer)
     return tuple(dict.fromkeys(wanted))
 
 

@@ -192,6 +192,41 @@ def stage_sheet(
     return sheet(columns, title=title, caption=caption)
 
 
+def gaze_sheet(
+    original: np.ndarray,
+    hidden: np.ndarray,
+    importance: np.ndarray,
+    *,
+    grid: Grid | None = None,
+    title: str = "",
+) -> np.ndarray:
+    """A sheet with original | where the teacher looks | what stays visible.
+
+    Args:
+        original, hidden, grid, title: as of `token_sheet`.
+        importance: float[B, N], how much it attends to each patch; only the order counts.
+
+    Returns:
+        uint8[h, w, 3].
+
+    Raises:
+        UserError: if shapes do not fit each other.
+    """
+    shown, covered, grid = _shown(original, hidden, grid)
+    everywhere = np.full(len(hidden), hidden.shape[1])
+    columns = {
+        "original": shown,
+        "teacher's attention": _painted(canvas.colour(_rank(importance, everywhere)), grid, shown),
+        "stays visible": cover(shown, covered),
+    }
+    caption = (
+        "Attention of the teacher's last class token, as ranks within an image: dark = least,"
+        " yellow = most. Patches stay visible by chance, in proportion to it."
+        f" {canvas.channels_note(original.shape[-1])}"
+    )
+    return sheet(columns, title=title, caption=caption)
+
+
 def _shown(
     original: np.ndarray, hidden: np.ndarray, grid: Grid | None
 ) -> tuple[np.ndarray, np.ndarray, Grid]:

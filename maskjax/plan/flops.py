@@ -7,7 +7,7 @@ from maskjax import build
 from maskjax.data_parts import example_batch
 
 
-def counted_flops(config: ConfigDict) -> float:
+def counted_flops(config: ConfigDict, *, whole: bool = False) -> float:
     """FLOPs of one step over the global batch, in XLA's count of the program before optimisation.
 
     XLA counts a loop over layers once, and the unrolled step of a deep model takes minutes to
@@ -17,10 +17,16 @@ def counted_flops(config: ConfigDict) -> float:
     Args:
         config: resolved; `remat` and `accumulate` are left out, since what is computed twice is no
             work of the model.
+        whole: count the unrolled step after all: for methods whose config says which of the layers
+            they want, so that they have no step of one layer.
+
+    Raises:
+        UserError: if there is no such step, unless `whole`.
     """
+    if whole:
+        return _count(config, {})
     stacks = _stacks(config.model)
-    shallow = _count(config, dict.fromkeys(stacks, 1))
-    total = shallow
+    shallow = total = _count(config, dict.fromkeys(stacks, 1))
     for path, depth in stacks.items():
         deeper = _count(config, {**dict.fromkeys(stacks, 1), path: 2})
         total += (depth - 1) * (deeper - shallow)

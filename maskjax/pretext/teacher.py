@@ -19,9 +19,6 @@ from maskjax.nn.teacher_vit import TeacherViT, VariantEncoder, to_patches
 from maskjax.nn.teachers import CLIP_PIXELS
 from maskjax.nn.vit import Compute, Size
 from maskjax.targets import pixels
-from maskjax.targets.features import whiten as whitened
-
-__all__ = ["Teacher", "teacher", "whitened"]
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 

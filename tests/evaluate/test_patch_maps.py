@@ -30,7 +30,7 @@ def outputs(**fields):
 
 
 def run(name, given, **options):
-    predict = {"reconstruct": lambda *_: given, "tokens": lambda *_: given}
+    predict = dict.fromkeys(("reconstruct", "tokens", "gaze"), lambda *_: given)
     (one,) = make_evaluators([name], Inputs(batches, batches), options={name: options})
     found = dict(one.run(predict, STATE))
     picture = found.pop(name)
@@ -64,6 +64,12 @@ def test_choices_count_hidden_places():
     # The third image is right everywhere, and valid once: 1 + 1 + 3 + 1 + 1 of 15.
     assert found["choice_accuracy"] == pytest.approx(7 / 15)
     assert found["choice_accuracy_trivial"] == pytest.approx(1 / 3)
+
+
+def test_the_gaze_beside_chance():
+    found = run("gaze", outputs(importance=rows([1.0, 1.0, 2.0, 4.0])))
+    assert found["gaze_visible"] == pytest.approx(1 / 2)
+    assert found["gaze_visible_trivial"] == pytest.approx(1 / 4)
 
 
 def test_recognition_beside_chance():

@@ -169,6 +169,17 @@ def test_the_compiled_step_holds_the_first_blocks_of_the_teacher_only():
     assert counted(further) - counted(deep) == pytest.approx(block, rel=0.1)
 
 
+def test_loops_over_layers_change_nothing_and_the_gradient_scatters_nothing(state, terms):
+    looped = build(scan="on")
+    found = jax.jit(lambda *given: terms_of(looped, *given))(*state)
+    for name, value in terms(*state, BATCH["image"]).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+    total = lambda *given: sum(terms_of(looped, *given).values())  # noqa: E731
+    text = jax.jit(jax.grad(total)).lower(*state).as_text()
+    assert "scatter" not in text
+    assert text.count("stablehlo.sort") == 1
+
+
 @pytest.mark.parametrize(("ratio", "kept"), [(0.75, 49), (0.95, 9), (0.98, 3)])
 def test_high_ratios_keep_what_the_official_code_keeps(ratio, kept):
     batch = tiny.batch(2, size=(28, 28))

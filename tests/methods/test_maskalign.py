@@ -141,6 +141,15 @@ def test_3_the_mask_is_drawn_by_the_last_block_of_the_teacher(align, state, seen
     assert "attention" not in seen_of(plain, *state)
 
 
+def test_the_gaze_is_that_of_the_mask(align, state, seen):
+    run = jax.jit(lambda *given: align.predict["gaze"](*given, BATCH, draws()))
+    found = jax.device_get(run(*state))
+    np.testing.assert_array_equal(found["hidden"], seen["hidden"])
+    np.testing.assert_allclose(found["importance"], seen["importance"], rtol=1e-5)
+    np.testing.assert_allclose(found["original"], BATCH["image"] / 255, atol=1e-5)
+    assert "gaze" not in build(mask="random").predict
+
+
 def test_4_every_block_of_the_student_learns_from_the_weighted_ones(align, state):
     params, extra = state
     gradient, of_extra = jax.jit(jax.grad(lambda *p: loss_of(align, *p), (0, 1)))(params, extra)
@@ -215,6 +224,19 @@ def test_drop_path_is_for_training_only(state, seen):
     one, other = (jax.jit(lambda *p: loss_of(m, *p))(*state) for m in (dropping, plain))  # noqa: B023
     assert one != other
     np.testing.assert_array_equal(seen_of(dropping, *state)["aligned"], seen["aligned"])
+
+
+def test_loops_over_layers_change_nothing_and_the_gradient_scatters_nothing(align, state):
+    """Under a loop the teacher's blocks that are wanted, and its last attention, come apart."""
+    looped = build(scan="on")
+    one, other = (jax.jit(lambda *p: loss_of(m, *p))(*state) for m in (align, looped))  # noqa: B023
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    slope = jax.jit(jax.grad(lambda *p: loss_of(looped, *p))).lower(*state)
+    text = slope.as_text()
+    assert "scatter" not in text
+    assert text.count("stablehlo.sort") == 1
+    # Attention of the teacher [B, heads, 17, 17] of one layer, never of all three.
+    assert "x3x17x17xf32" in text and "3x6x3x17x17xf32" not in text
 
 
 def test_only_the_heads_that_count_are_run_and_there_is_no_decoder(align):

@@ -78,6 +78,18 @@ def test_choices_are_green_or_red():
     np.testing.assert_array_equal((found == patch_maps.WRONG).all(-1), HIDDEN & ~right)
 
 
+def test_the_gaze_is_a_rank_and_hidden_patches_are_covered():
+    importance = RNG.uniform(size=(2, 16))
+    columns = tiles(patch_maps.gaze_sheet(ORIGINAL, HIDDEN, importance), 3)
+    again = tiles(patch_maps.gaze_sheet(ORIGINAL, HIDDEN, 5 * importance), 3)
+    np.testing.assert_array_equal(columns, again)
+    assert not np.array_equal(
+        columns, tiles(patch_maps.gaze_sheet(ORIGINAL, HIDDEN, -importance), 3)
+    )
+    same = (flat(columns[:, 2]) == flat(columns[:, 0])).all(-1)
+    assert same[~HIDDEN].all() and not same[HIDDEN].all()
+
+
 def test_tokens_have_a_colour_each():
     ids = RNG.integers(0, 50, (2, 16))
     guess = np.where(HIDDEN, ids, -1)

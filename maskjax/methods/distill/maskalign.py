@@ -137,6 +137,16 @@ class MaskAlign:
         patches = self.pixels.standardize(self.pixels.patches(batch["image"]))
         return features(self.model.apply({"params": params}, patches, method="encode"))
 
+    def gaze(self, params: Tree, extra: Tree, batch: Batch, draws: Draws) -> dict[str, Array]:
+        """Where the teacher looks: "hidden" and "importance" [B, N], on the "original" images."""
+        split, seen = self.look(extra, batch, draws, ())
+        raw = self.pixels.standardize(self.pixels.patches(batch["image"]))
+        return {
+            "original": self.pixels.picture(raw, raw),
+            "hidden": split.hidden(),
+            "importance": self.teacher.saliency(seen),
+        }
+
     def activations(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws
     ) -> dict[str, Array]:
@@ -233,10 +243,11 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         cfg.target_norm,
         cfg.distance,
     )
+    names = ("encode", "activations", *(("gaze",) if align.attentive else ()))
     return Method(
         align.init,
         (Phase(align.loss),),
-        {"encode": align.encode, "activations": align.activations},
+        {name: getattr(align, name) for name in names},
         load={"extra/teacher": "model.teacher"},
         groups=(("^mix$", "no_decay"),),
         layers=layer_ids(size.depth),
