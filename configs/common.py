@@ -53,6 +53,11 @@ def tiny(config: ConfigDict):
     small(config)
     embedded(config, "digits", image_size=8, channels=1)
     config.model.patch_size = (2, 2)
+    brief(config)
+
+
+def brief(config: ConfigDict):
+    """60 steps, logged often (ours)."""
     config.train.steps = 60
     config.train.log_every = 10
     config.optim.warmup_steps = 5

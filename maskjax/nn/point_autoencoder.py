@@ -82,7 +82,7 @@ class PointDecoder(nn.Module):
         self.mask_token = self.param("mask_token", initializers.token, (size.dims[0],))
         self.positions = [PointPosition(dim, dtype) for dim in size.dims]
         self.blocks = [
-            self.param(f"blocks_{i}", init_stack(self.stack(i), size.dims[i])) for i in scales
+            self.param(f"level{i}_blocks", init_stack(self.stack(i), size.dims[i])) for i in scales
         ]
         sizes = zip(size.dims[1:], self.num_units, strict=True)
         self.fusions = [PointFusion(dim, units, dtype) for dim, units in sizes]

@@ -152,7 +152,7 @@ class PointEncoder(nn.Module):
         self.embeds = [PointEmbed(_embed_widths(size, i), dtype) for i in scales]
         self.positions = [PointPosition(size.dims[i], dtype) for i in scales]
         self.blocks = [
-            self.param(f"blocks_{i}", init_stack(self.stack(i), size.dims[i])) for i in scales
+            self.param(f"level{i}_blocks", init_stack(self.stack(i), size.dims[i])) for i in scales
         ]
         if self.norms:
             self.out_norms = [LayerNorm(EPS) for _ in scales]

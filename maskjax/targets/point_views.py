@@ -46,12 +46,9 @@ def fit_view(points: Array, size: int) -> PointView:
     plane = points[..., :2].astype(jnp.float32)
     low, high = plane.min(1), plane.max(1)
     span = (high - low).max(-1)
-    # A cloud that is one point of the plane has no size: any cell will do. The choice also keeps
-    # the divisor from being a constant, for which the compiler would multiply by a rounded inverse:
-    # points on the border of a cell would fall on its other side.
-    there = span > 0
-    cell = jnp.where(there, span, 1) / jnp.where(there, size - 3, 1).astype(jnp.float32)
-    index = jnp.floor((plane - low[:, None]) / cell[:, None, None])
+    # A cloud that is one point of the plane has no size: any cell will do.
+    cell = jnp.where(span > 0, _divided(span, jnp.float32(size - 3)), 1)
+    index = jnp.floor(_divided(plane - low[:, None], cell[:, None, None]))
     # Of the drawn squares, whose first pixel is moved to 1.
     middle = jnp.floor((index.max(1) + max(SPREAD) + index.min(1) + min(SPREAD) + 2) / 2)
     return PointView(low, cell, size / 2 - middle - 1)
@@ -60,8 +57,17 @@ def fit_view(points: Array, size: int) -> PointView:
 def pixel_of(points: Array, view: PointView) -> Array:
     """int32[B, P, 2]: row and column of points float[B, P, 3] (see `seen_from`) of the cloud."""
     plane = points[..., :2].astype(jnp.float32) - view.low[:, None]
-    index = jnp.floor(plane / view.cell[:, None, None])
+    index = jnp.floor(_divided(plane, view.cell[:, None, None]))
     return (index + 1 + view.shift[:, None]).astype(jnp.int32)
+
+
+def _divided(x: Array, divisor: Array) -> Array:
+    """x / divisor, correctly rounded where the hardware does so.
+
+    By one number, or one a row, the compiler would multiply with its rounded inverse: points on the
+    border of a pixel, and the outermost always are, would fall on its other side now and then.
+    """
+    return x / jnp.where(jnp.isnan(x), 1, divisor)
 
 
 def depth_picture(points: Array, view: PointView, size: int) -> Array:

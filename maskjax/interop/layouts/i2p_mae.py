@@ -35,7 +35,7 @@ def rules(num_scales: int, units: Sequence[int]) -> Layout:
     lines = [*encoder(num_scales), Rule("params/decoder/mask_token", "mask_token", ROW)]
     for i in range(num_scales - 1):
         lines += _position(f"params/decoder/positions_{i}", f"decoder_pos_embeds.{i}")
-        lines += _blocks(f"params/decoder/blocks_{i}", f"h_decoder.{i}")
+        lines += _blocks(f"params/decoder/level{i}_blocks", f"h_decoder.{i}")
     for i, number in enumerate(units):
         ours, theirs = f"decoder/fusions_{i}", f"token_prop.{i}"
         lines += _conv_norm(ours, "fuse", f"{theirs}.fuse.net")
@@ -62,7 +62,7 @@ def encoder(num_scales: int, *, norms: bool = True) -> Layout:
         lines += batch_norm(f"{ours}/norm2", f"{theirs}.second_conv.1")
         lines += _conv(f"params/{ours}/conv4", f"{theirs}.second_conv.3")
         lines += _position(f"params/encoder/positions_{i}", f"h_encoder.encoder_pos_embeds.{i}")
-        lines += _blocks(f"params/encoder/blocks_{i}", f"h_encoder.encoder_blocks.{i}")
+        lines += _blocks(f"params/encoder/level{i}_blocks", f"h_encoder.encoder_blocks.{i}")
         if norms:
             lines += norm(f"params/encoder/out_norms_{i}", f"h_encoder.encoder_norms.{i}")
     return tuple(lines)

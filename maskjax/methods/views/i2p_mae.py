@@ -99,9 +99,9 @@ class I2PMAE:
 
     def init(self, key: Array, batch: Batch) -> tuple[Tree, Tree]:
         """(params, {"batch_stats": running statistics, "teacher": filled from the file later})."""
-        levels = self.levels(batch["points"][:1])
-        hidden = [jnp.ones((1, groups), bool) for groups in self.num_groups]
-        levels, _, valid = visible_first(levels, hidden, self.rooms)
+        levels = jax.eval_shape(self.levels, batch["points"][:1])
+        levels = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), levels)
+        valid = [jnp.ones((1, room), bool) for room in self.rooms]
         variables = self.model.init(key, levels, valid, train=False)
         params = variables["params"]
         encoder = params["encoder"]
