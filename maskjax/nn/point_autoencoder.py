@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from maskjax.nn import flops, initializers, lean
+from maskjax.nn.dense import Dense
 from maskjax.nn.masked_conv import MaskedBatchNorm
 from maskjax.nn.norm import LayerNorm
 from maskjax.nn.point_encoder import (
@@ -173,8 +174,10 @@ class PointAutoencoder(nn.Module):
         shared = {"drop_path": self.drop_path, "compute": self.compute}
         self.encoder = PointEncoder(self.encoder_size, **shared)
         self.decoder = PointDecoder(self.decoder_size, self.num_units, **shared)
-        self.points = PointHead(3 * self.members, self.compute.dtype)
-        self.semantics = PointHead(self.features * self.members, self.compute.dtype)
+        spread = initializers.symmetric_uniform(self.decoder_size.dims[-1] ** -0.5)
+        options = {"dtype": self.compute.dtype, "kernel_init": spread, "bias_init": spread}
+        self.points = Dense(3 * self.members, **options)
+        self.semantics = Dense(self.features * self.members, **options)
 
     def __call__(
         self,
@@ -197,23 +200,6 @@ class PointAutoencoder(nn.Module):
     def encode(self, levels: Sequence[PointLevel]) -> Array:
         """Whole clouds -> float32[B, G, D] of the coarsest scale, normed."""
         return self.encoder(levels, train=False)[-1]
-
-
-class PointHead(nn.Module):
-    """One linear layer: fc.
-
-    Attributes:
-        features: of the result.
-        dtype: of the matmul operands and the result.
-    """
-
-    features: int
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[B, G, D] -> [B, G, features]."""
-        return linear(x, self.features, "fc", dtype=self.dtype)
 
 
 def encoder_flops(

@@ -39,7 +39,7 @@ def outputs(given: Given) -> dict[str, Array]:
     @jax.jit
     def run(params, extra, batch):
         def loss(params, *, train):
-            terms, _, _ = method.terms(params, extra, batch, draws, train=train)
+            terms, _ = method.terms(params, extra, batch, draws, train=train)
             each = {name: losses.total({name: term}) for name, term in terms.items()}
             return losses.total(terms), each
 

@@ -44,8 +44,8 @@ def rules(num_scales: int, units: Sequence[int]) -> Layout:
                 at = f"{theirs}.extraction.operation.{unit}.net{half}"
                 lines += _conv_norm(ours, f"unit{unit}_conv{half}", at)
     lines += norm("params/decoder/norm", "decoder_norm")
-    lines += _conv("params/points/fc", "rec_head_3d")
-    return (*lines, *_conv("params/semantics/fc", "rec_head_2d"))
+    lines += _conv("params/points", "rec_head_3d")
+    return (*lines, *_conv("params/semantics", "rec_head_2d"))
 
 
 def encoder(num_scales: int, *, norms: bool = True) -> Layout:
@@ -102,3 +102,13 @@ def _blocks(ours: str, theirs: str) -> Layout:
         *linear(f"{ours}/mlp/fc1", f"{at}.mlp.fc1"),
         *linear(f"{ours}/mlp/fc2", f"{at}.mlp.fc2"),
     )
+
+
+def rules_classifier(num_scales: int) -> Layout:
+    """Rules of a file of a fine-tuned classifier."""
+    lines = [*encoder(num_scales, norms=False), *norm("params/norm", "norm")]
+    for i, place in enumerate((0, 4, 8)):
+        lines += linear(f"params/head/fc{i}", f"cls_head_finetune.{place}")
+        if place < 8:
+            lines += batch_norm(f"head/norm{i}", f"cls_head_finetune.{place + 1}")
+    return tuple(lines)

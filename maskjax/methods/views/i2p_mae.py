@@ -119,25 +119,30 @@ class I2PMAE:
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws, step: Array, static: Hashable
     ) -> tuple[Terms, Aux]:
         """Where the hidden points are, and the 2-D features of the visible ones."""
-        terms, _, state = self.terms(params, extra, batch, draws, train=True)
+        terms, state = self.terms(params, extra, batch, draws, train=True)
         return terms, running_statistics.as_means(state)
 
     def terms(
         self, params: Tree, extra: Tree, batch: Batch, draws: Draws, *, train: bool
-    ) -> tuple[Terms, Completed, Tree]:
-        """The loss, what it was made of, and {"batch_stats"} after the batch if it trains."""
+    ) -> tuple[Terms, Tree]:
+        """The loss by the statistics of the batch or by running ones, and {"batch_stats"} after the
+        batch if it trains."""
         masked = self.masked(extra, batch, draws)
         made, state = self._run(params, extra, masked, draws, train=train)
-        hidden = ~_whole(masked.valid[1], self.num_groups[1])
-        distance = losses.chamfer(made.points, masked.levels[1].offsets)
-        target = self.semantics.features_at(masked.seen, masked.levels[0].centers)
-        target = take(target, masked.levels[1].ids[:, : self.rooms[1]])
-        error, shown = losses.squared_error(made.semantics, target).mean(-1), masked.valid[1]
-        terms = {
+        return self.compared(masked, made), state
+
+    def compared(self, masked: Masked, made: Completed) -> Terms:
+        """The loss of what the network made."""
+        level, shown = masked.levels[1], masked.valid[1]
+        hidden = ~_whole(shown, self.num_groups[1])
+        distance = losses.chamfer(made.points, level.offsets)
+        features = self.semantics.features_at(masked.seen, masked.levels[0].centers)
+        target = take(features, level.ids[:, : self.rooms[1]])
+        error = losses.squared_error(made.semantics, target).mean(-1)
+        return {
             "points": Term(jnp.where(hidden, distance, 0).sum(), _count(hidden)),
             "semantics": Term(jnp.where(shown, error, 0).sum(), _count(shown), self.weight),
         }
-        return terms, made, state
 
     def _run(
         self, params: Tree, extra: Tree, masked: Masked, draws: Draws, *, train: bool
