@@ -25,7 +25,7 @@ from maskjax.train.ema import ema_params
 from maskjax.train.state import TrainState
 
 # The evaluators whose number says little without the same number of an untrained network.
-PROBES = ("low_shot", "subset_probe", "mae_probe", "mlp_probe")
+PROBES = ("low_shot", "subset_probe", "mae_probe", "mlp_probe", "linear_svm")
 WITH_BASELINE = ("knn", "linear_probe", "rank", *PROBES)
 # Evaluators that also run on the moving average of the parameters while training, if there is one.
 WITH_AVERAGE = ("classify",)
@@ -53,7 +53,9 @@ def scores_of_run(
     if shared and baselines:
         params, extra = random_weights(run)
         untrained = types.SimpleNamespace(params=params, extra=extra, step=0)
-        pixels = ("raw_pixels",) if set(shared) & {"knn", "linear_probe"} else ()
+        pictured = data_parts.data_kind(run.config) != "points"
+        pixels = set(shared) & {"knn", "linear_probe"} and pictured
+        pixels = ("raw_pixels",) if pixels else ()
         plans.insert(0, (untrained, (*pixels, *shared), RANDOM_INIT))
     predict = run.predict
     for state, chosen, weights in plans:

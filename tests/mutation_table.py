@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mutation_rows_convnets import LAYER_MASKING, SPARK
 from mutation_rows_distill import DMAE, MASKALIGN
 from mutation_rows_mimic import HYBRID_DISTILL, MR_MAE
+from mutation_rows_points import I2P_MAE
 
 
 class Mutation(NamedTuple):
@@ -49,6 +50,7 @@ CHECKS = {
     "crate_mae": Checks(("crate_mae",), ("methods/test_crate_mae.py",)),
     "dmae": Checks(("dmae",), ("methods/test_dmae.py",)),
     "maskalign": Checks(("maskalign",), ("methods/test_maskalign.py",)),
+    "i2p_mae": Checks(("i2p_mae",), ("methods/test_i2p_mae.py",)),
     "spark": Checks(("spark_resnet", "spark_convnext"), ("methods/test_spark.py",)),
     "layer_masking": Checks(
         ("layer_masking",),
@@ -381,5 +383,6 @@ _ALL = {
     "layer_masking": LAYER_MASKING,
     "mr_mae": MR_MAE,
     "hybrid_distill": HYBRID_DISTILL,
+    "i2p_mae": I2P_MAE,
 }
 MUTATIONS = tuple(Mutation(method, *row) for method, rows in _ALL.items() for row in rows)

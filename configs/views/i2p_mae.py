@@ -18,7 +18,7 @@ def get_config(arg: str = "shapenet"):
     config.optim.name = "adamw"
     config.optim.weight_decay = 0.05  # code; not on biases, norms and names with "token"
     config.evaluate.pool = "cls"  # code: the maximum of the coarsest tokens
-    config.evaluate.evaluators = ("knn", "linear_probe")
+    config.evaluate.evaluators = ("linear_svm", "knn", "completion")
     variants = {"tiny": tiny, "demo": demo, "shapenet": shapenet}
     common.variant(arg, variants)(config)
     return config

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser):
         "--evaluators",
         metavar="NAMES",
         help="comma-separated: knn, linear_probe, rank, reconstruction, held_out, classify,"
-        " low_shot, subset_probe, mae_probe, mlp_probe; default config.evaluate.evaluators",
+        " low_shot, subset_probe, mae_probe, mlp_probe, linear_svm, completion;"
+        " default config.evaluate.evaluators",
     )
     parser.add_argument("--follow", action="store_true", help="score checkpoints as they appear")
     parser.add_argument(

@@ -7,12 +7,19 @@ from typing import Any
 
 from maskjax.errors import UserError
 from maskjax.evaluate.classification import Classification
+from maskjax.evaluate.cloud_evaluators import Completion
 from maskjax.evaluate.evaluator import Evaluator, Inputs
 from maskjax.evaluate.feature_evaluators import Knn, LinearProbe, Rank, RawPixels
 from maskjax.evaluate.layers import LAYER_KINDS, LayerProbe
 from maskjax.evaluate.patch_maps import KINDS, PatchMap
 from maskjax.evaluate.picture_evaluators import HeldOut, Reconstruction
-from maskjax.evaluate.probe_evaluators import LowShot, MlpProbe, SubsetProbe, TrainedProbe
+from maskjax.evaluate.probe_evaluators import (
+    LinearSvm,
+    LowShot,
+    MlpProbe,
+    SubsetProbe,
+    TrainedProbe,
+)
 
 EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "knn": Knn,
@@ -23,9 +30,11 @@ EVALUATORS: dict[str, Callable[..., Evaluator]] = {
     "subset_probe": SubsetProbe,
     "mae_probe": TrainedProbe,
     "mlp_probe": MlpProbe,
+    "linear_svm": LinearSvm,
     "raw_pixels": RawPixels,
     "reconstruction": Reconstruction,
     "held_out": HeldOut,
+    "completion": Completion,
     **{kind.name: functools.partial(PatchMap, kind=kind) for kind in KINDS},
     **{kind.name: functools.partial(LayerProbe, kind=kind) for kind in LAYER_KINDS},
 }
@@ -61,7 +70,10 @@ def make_evaluators(
 
 
 NEED_LABELS = frozenset(
-    ("knn", "linear_probe", "classify", "low_shot", "subset_probe", "mae_probe", "mlp_probe")
+    (
+        *("knn", "linear_probe", "linear_svm", "classify"),
+        *("low_shot", "subset_probe", "mae_probe", "mlp_probe"),
+    )
 )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from maskjax.errors import UserError
-from maskjax.evaluate import linear_probe, low_shot
+from maskjax.evaluate import linear_probe, linear_svm, low_shot
 from maskjax.evaluate.evaluator import Inputs, Predict, Result, State
 from maskjax.evaluate.features import Features
 from maskjax.evaluate.protocols import PROTOCOLS
@@ -101,7 +101,32 @@ class MlpProbe(TrainedProbe):
     name: str = "mlp_probe"
 
 
-def _pooled(evaluator: LowShot | SubsetProbe | TrainedProbe, predict: Predict, state: State):
+@dataclasses.dataclass(frozen=True)
+class LinearSvm:
+    """A linear SVM on cached features: key "linear_svm", the measure of point-cloud methods.
+
+    Attributes:
+        inputs: the data.
+        every: see `Evaluator`.
+        c: see `linear_svm.linear_svm`.
+    """
+
+    inputs: Inputs
+    every: int = 0
+    c: float = linear_svm.C
+    name: str = "linear_svm"
+
+    def run(self, predict: Predict, state: State) -> Iterator[Result]:
+        """Score of the pooled features."""
+        rows, labels, queries, truth, facts = _pooled(self, predict, state)
+        value = linear_svm.linear_svm(rows, labels, queries, truth, c=self.c)
+        text = linear_svm.protocol(self.c)
+        yield self.name, self.inputs.score(state, self.name, value, text, **facts)
+
+
+def _pooled(
+    evaluator: LowShot | SubsetProbe | TrainedProbe | LinearSvm, predict: Predict, state: State
+):
     """Training rows and labels, test rows and labels, and the facts of a score of them."""
     inputs, (train, test) = evaluator.inputs, evaluator.inputs.features(predict, state)
     pool, name = inputs.pool, evaluator.name

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskjax.observe import canvas
+from maskjax.observe.clouds import cloud_picture
 
 _TILE, _GAP, _MARGIN = 150, 6, 18
 _TEXT = 12
-_DOT = 2  # pixels across a point
 _FRAMES = 4  # of a video
 _ACROSS = 7  # tiles beside each other, unless one example has more
 
@@ -91,7 +91,7 @@ def _pictures(value: np.ndarray) -> list[_Tile]:
     if value.ndim == 3 and value.dtype == np.uint8:
         return [_Tile(size, value)]
     if value.ndim == 2 and value.shape[1] == 3:
-        return [_Tile(size, _points(value))]
+        return [_Tile(size, cloud_picture(value, _TILE))]
     if value.ndim == 2 or (value.ndim == 3 and value.shape[2] == 1):
         return [_Tile(size, _map(value.reshape(value.shape[:2])))]
     return [_Tile(f"{value.dtype}{list(value.shape)} {value.min():.3g} .. {value.max():.3g}")]
@@ -102,19 +102,6 @@ def _map(values: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)].astype(np.float64)
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     return canvas.colour((np.nan_to_num(values) - low) / max(high - low, 1e-9))
-
-
-def _points(points: np.ndarray) -> np.ndarray:
-    """Points [N, 3] seen along the last axis, near ones (large z) light."""
-    low, high = points.min(0), points.max(0)
-    place = ((points - low) / max(float((high - low).max()), 1e-9) * (_TILE - 1)).astype(int)
-    picture = np.full((_TILE, _TILE, 3), canvas.PAPER, np.uint8)
-    order = np.argsort(points[:, 2])
-    depth = (points[order, 2] - low[2]) / max(float(high[2] - low[2]), 1e-9)
-    for down, right in np.ndindex(_DOT, _DOT):
-        rows = np.maximum(_TILE - 1 - place[order, 1] - down, 0)
-        picture[rows, np.minimum(place[order, 0] + right, _TILE - 1)] = canvas.colour(depth)
-    return picture
 
 
 def _draw(image: Any, handle: Any, place: tuple[int, int], tile: _Tile):
