@@ -129,15 +129,15 @@ def vit_look(cfg: ConfigDict) -> ViTLook:
     Raises:
         UserError: naming the entry that does not fit.
     """
+    what = "must be (): the pictures are standardised as config.model.mean and std say"
+    for key in ("mean", "std"):
+        require(not cfg.teacher[key], f"model.teacher.{key}", cfg.teacher[key], what)
     found = teacher(cfg)
     g, size = found.geometry, options.pair(cfg.image_size, "model.image_size")
     what = f"the pictures are of model.image_size = {size}"
     require(g.image_size == size, "model.teacher.image_size", g.image_size, what)
     what = "needs a class token, whose attention guides the masks"
     require(g.cls, "model.teacher.name", cfg.teacher.name, what)
-    what = "must be (): the pictures are standardised as config.model.mean and std say"
-    for key in ("mean", "std"):
-        require(not cfg.teacher[key], f"model.teacher.{key}", cfg.teacher[key], what)
     return ViTLook(found)
 
 
