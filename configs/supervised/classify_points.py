@@ -41,9 +41,9 @@ def tiny(config):
 
 
 def demo(config):
-    """A few minutes on two CPU cores: the sizes of `views/i2p_mae.py:demo` (ours)."""
+    """Minutes on two CPU cores: data and sizes of `views/i2p_mae.py:demo` (ours)."""
     common.small(config)
-    config.data.path = "shapes"
+    config.data.path = "furniture"
     config.data.global_batch = 32
     config.evaluate.pool = "cls"
     config.train.steps = 500
@@ -51,7 +51,7 @@ def demo(config):
     config.optim.lr = 1e-3
     config.checkpoint.every = 250
     config.model.num_points = 512
-    config.model.num_classes = 8
+    config.model.num_classes = 9
     config.model.num_groups = (128, 64, 16)
     config.model.group_sizes = (16, 8, 8)
     config.model.radius = (0.32, 0.64, 1.28)

@@ -40,9 +40,9 @@ def tiny(config):
 
 
 def demo(config):
-    """A few minutes on two CPU cores: made-up clouds, an untrained 2-D network (ours)."""
+    """Minutes on two CPU cores: real 3-D models (docs/data.md), an untrained 2-D network (ours)."""
     common.small(config)
-    config.data.path = "shapes"
+    config.data.path = "furniture"
     config.data.global_batch = 32
     config.evaluate.pool = "cls"
     config.train.steps = 1500

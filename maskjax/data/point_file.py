@@ -37,7 +37,7 @@ def read_points(path: str, name: str) -> np.ndarray:
     data = files.read(path)
     try:
         points = (
-            _from_array(data) if path.lower().endswith(ARRAYS) else _from_mesh(data, path, name)
+            _from_array(data) if path.lower().endswith(ARRAYS) else mesh_points(data, path, name)
         )
     except UserError:
         raise
@@ -59,7 +59,14 @@ def _from_array(data: bytes) -> np.ndarray:
     return loaded[names[0]]
 
 
-def _from_mesh(data: bytes, path: str, name: str) -> np.ndarray:
+def mesh_points(data: bytes, path: str, name: str) -> np.ndarray:
+    """Points of the content of a mesh file, see `read_points`.
+
+    Args:
+        data: of the file.
+        path: whose ending tells the kind of file.
+        name: which the choice of points depends on.
+    """
     try:
         import trimesh
     except ImportError as error:

