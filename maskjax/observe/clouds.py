@@ -30,7 +30,8 @@ def cloud_picture(
     scale = (size - 1) / max(float((high - low)[:2].max()), 1e-9)
     picture = np.full((size, size, 3), canvas.PAPER, np.uint8)
     points = points[np.argsort(points[:, 2])]
-    place = ((points[:, :2] - low[:2]) * scale).astype(int).clip(0, size - 1)
+    middle = (low[:2] + high[:2]) / 2
+    place = ((points[:, :2] - middle) * scale + size / 2).astype(int).clip(0, size - 1)
     depth = ((points[:, 2] - low[2]) / max(float(high[2] - low[2]), 1e-9)).clip(0, 1)
     for down, right in np.ndindex(dot, dot):
         rows = np.maximum(size - 1 - place[:, 1] - down, 0)
