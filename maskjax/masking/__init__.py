@@ -10,8 +10,8 @@ operations that take arrays also accept leading batch dimensions.
 
 Here are the values and the generators; operations are in the modules `tokens`, `patches`, `reduce`,
 `ragged`, `boxes`, `pyramid`, `morphology`, `conv`, `pool`, `conv_norm`, `neighbour`,
-`attention_ops`, `guided`, `mixing`, `confidence`, `progressive`, `weights`, `units`, `schedules`,
-`host` (NumPy).
+`attention_ops`, `guided`, `hierarchy`, `mixing`, `confidence`, `progressive`, `weights`, `units`,
+`schedules`, `host` (NumPy).
 """
 
 from maskjax.masking import (
@@ -24,6 +24,7 @@ from maskjax.masking import (
     conv_norm,
     counts,
     guided,
+    hierarchy,
     host,
     mixing,
     modalities,
@@ -102,6 +103,7 @@ __all__ = [
     "grid",
     "groups_mix",
     "guided",
+    "hierarchy",
     "host",
     "irregular",
     "key_masked_attention",
