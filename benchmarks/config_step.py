@@ -91,9 +91,9 @@ def prepare(task: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, str]
     """The contestant's side."""
     import record
 
-    from maskjax.train import runtime
+    from maskjax.train import host_memory
 
-    runtime.keep_freed_memory()
+    host_memory.keep_freed_memory()
     parts = experiment(task["config"], task["overrides"], task["batch"], task.get("size"))
     run = runner(parts)
     run(2)

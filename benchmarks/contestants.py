@@ -50,11 +50,11 @@ def ours(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run, dict[st
     import numpy as np
 
     import maskjax
-    from maskjax.train import runtime
+    from maskjax.train import host_memory
     from maskjax.train.state import create_state
     from maskjax.train.step import make_train_step
 
-    runtime.keep_freed_memory()  # as `maskjax train` does
+    host_memory.keep_freed_memory()  # as `maskjax train` does
     image = np.random.default_rng(0).integers(
         0, 256, (batch_size, size["image"], size["image"], 3), np.uint8
     )
@@ -134,9 +134,9 @@ def hugging_face(name: str, size: dict[str, Any], batch_size: int) -> tuple[Run,
     import torch
     import transformers
 
-    from maskjax.train import runtime
+    from maskjax.train import host_memory
 
-    runtime.keep_freed_memory()  # so that the allocator makes no difference
+    host_memory.keep_freed_memory()  # so that the allocator makes no difference
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = transformers.ViTMAEForPreTraining(_hf_config(size)).train()

@@ -179,9 +179,9 @@ def main(argv: Sequence[str] | None = None):
         os.sched_setaffinity(0, {options.core})
     record.prepare()
     from maskjax.plan.target import missing
-    from maskjax.train import runtime
+    from maskjax.train import host_memory
 
-    runtime.keep_freed_memory()
+    host_memory.keep_freed_memory()
     axes = measured(options.rounds, options.units)
     devices = None if missing("v5e:1x1") else compiled()
     show(axes, devices)

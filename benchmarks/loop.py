@@ -109,7 +109,7 @@ def prepared(options: argparse.Namespace) -> tuple[Any, Any]:
     """The experiment that the options describe, as long as the rounds are, and its data."""
     from maskjax import build, data_parts
     from maskjax.config import load_config
-    from maskjax.train import runtime
+    from maskjax.train import host_memory, runtime
 
     config, _ = load_config(options.config, options.overrides)
     with config.unlocked():
@@ -117,7 +117,7 @@ def prepared(options: argparse.Namespace) -> tuple[Any, Any]:
         config.train.steps, config.train.epochs = interval * options.rounds + 1, 0.0
         config.checkpoint.every = config.evaluate.every = 0
     runtime.enable_compile_cache()
-    runtime.keep_freed_memory()
+    host_memory.keep_freed_memory()
     source = data_parts.data_source(config, "train")
     return build.experiment(config, len(source)), source
 

@@ -92,13 +92,13 @@ def train(
     from maskjax import build, data_parts
     from maskjax.observe import run_files
     from maskjax.session import Session
-    from maskjax.train import processes, runtime, sharding
+    from maskjax.train import host_memory, processes, runtime, sharding
 
     _fetch(config, workdir)
     resumed = _check_workdir(config, workdir, extend)
     build.check_settings(config)
     runtime.enable_compile_cache()
-    runtime.keep_freed_memory()
+    host_memory.keep_freed_memory()
     processes.say(runtime.device_report(sharding.make_mesh(dict(config.mesh))))
     source = data_parts.data_source(config, "train")
     data_parts.check_example(config, source)

@@ -29,7 +29,7 @@ from jax.sharding import SingleDeviceSharding
 
 import maskjax
 from maskjax.errors import UserError
-from maskjax.train import blackboard
+from maskjax.train import blackboard, host_memory, tensorstore_leak
 from maskjax.train.leaves import Leaf, by_name, checksums, compare, like, nested
 from maskjax.train.migrations import FORMAT_VERSION, Stored, migrate
 from maskjax.train.retention import Retention
@@ -72,6 +72,7 @@ class Checkpoints:
         self._read_only, self._on_commit = read_only, committed
         self._in_flight = (0, 0.0)
         # Orbax's own read_only warns about itself at every start.
+        tensorstore_leak.contain()
         options = ocp.CheckpointManagerOptions(create=False)
         items = ("state", "data", "meta")
         with writable(self.directory, self.latest_step):
@@ -271,6 +272,7 @@ class Checkpoints:
     def _committed(self) -> None:
         step, start = self._in_flight
         seconds = time.monotonic() - start
+        host_memory.return_freed_memory()
         log.info("checkpoint %d: committed after %.2f s (host memory %s)", step, seconds, _rss())
         self._on_commit(step)
 
@@ -380,8 +382,5 @@ def _orbax_conditions() -> Iterator[None]:
 
 def _rss() -> str:
     """Host memory of this process; saving needs a copy of the state in it."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return "unknown"
-    return f"{pages * 4096 / 2**30:.2f} GiB"
+    size = host_memory.resident()
+    return "unknown" if size is None else f"{size / 2**30:.2f} GiB"

@@ -1,9 +1,7 @@
-"""What a process sets up once: compile cache, memory allocator; and what it runs on."""
+"""What a process sets up once, the compile cache; and what it runs on."""
 
-import ctypes
 import os
 import pathlib
-import sys
 
 import jax
 from jax.sharding import Mesh
@@ -28,33 +26,6 @@ def enable_compile_cache(directory: str | None = None) -> str:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     return directory
-
-
-# Parameters of glibc's mallopt(3), by the numbers of malloc.h, and what they are set to.
-_KEEP = {
-    -4: 0,  # M_MMAP_MAX: no block is a mapping of its own, which would be unmapped when freed
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: what is free at the top of the heap stays there
-    -2: 2**28,  # M_TOP_PAD: the heap grows by 256 MiB at a time
-}
-
-
-def keep_freed_memory() -> bool:
-    """On CPU: memory that a step has freed is kept for the next step, not given back.
-
-    XLA:CPU allocates the temporaries of a step anew each time, in one block that is so large that
-    glibc maps and unmaps it: the kernel then clears every page again at every step. Kept, the demo
-    step takes half the CPU time, ViT-S (16 images, bfloat16) 8 % less. The process holds on to
-    the most that it ever needed. Nothing happens on accelerators or without glibc.
-
-    Returns:
-        Whether it was set.
-    """
-    if jax.default_backend() != "cpu" or not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
-        return False
-    return all(mallopt(parameter, value) == 1 for parameter, value in _KEEP.items())
 
 
 def device_report(mesh: Mesh) -> str:

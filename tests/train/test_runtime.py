@@ -1,8 +1,6 @@
 """The compile cache, the memory allocator and the line about the devices."""
 
 import platform
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -36,27 +34,6 @@ def test_the_default_is_in_the_home_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
-def test_freed_memory_is_used_again():
-    """Each of 20 blocks of 64 MiB would fault its pages in anew: at least 32, if they are huge."""
-    code = (
-        "import numpy, resource\n"
-        "from maskjax.train.runtime import keep_freed_memory\n"
-        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "def count():\n"
-        "    start = faults()\n"
-        "    for _ in range(20): numpy.ones(2**26, numpy.uint8)\n"
-        "    return faults() - start\n"
-        "before = count()\n"
-        "assert keep_freed_memory()\n"
-        "count()\n"
-        "print(before, count())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
-    assert before > 20 * 16
-    assert after < 20
-
-
 def test_device_report():
     report = device_report(make_mesh({"data": -1, "fsdp": 2}))
     assert report == (
