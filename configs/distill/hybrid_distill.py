@@ -39,12 +39,9 @@ def tiny(config):
 
 
 def demo(config):
-    """Minutes on two CPU cores; the teachers are demo runs of this repository (ours).
+    """Minutes on two CPU cores; the teachers are runs that `make distill-demo` trains (ours).
 
-    Relations are those of `mim/mae:teacher` in runs/distill/teacher (`make distill-demo` trains
-    it); features those of a classifier:
-
-        maskjax train --config=supervised/classify:demo --workdir=runs/distill/classifier
+    Relations are those of `mim/mae:teacher`, features those of `supervised/classify:demo`.
     """
     common.demo(config)
     config.model.encoder = {"dim": 96, "depth": 6, "heads": 6, "mlp_ratio": 4.0}
