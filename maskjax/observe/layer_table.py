@@ -56,4 +56,6 @@ def _draw_row(draw, values: np.ndarray, place: tuple[int, int]) -> None:
         draw.rectangle(box, fill=tuple(int(c) for c in canvas.colour(share)))
         ink = canvas.INK if share > 0.6 else canvas.PAPER
         middle = (x + (_CELL[0] - 3) / 2, y + (_CELL[1] - 3) / 2)
-        draw.text(middle, f"{value:.3g}", ink, canvas.font(_SIZE), anchor="mm")
+        # Cells are narrow: small numbers are written as 9e-04.
+        text = f"{value:.3g}" if value == 0 or abs(value) >= 0.01 else f"{value:.0e}"
+        draw.text(middle, text, ink, canvas.font(_SIZE), anchor="mm")
