@@ -1,4 +1,4 @@
-"""Many saves in one run, with the host memory after each: `make soak SAVES=300`.
+"""Many saves in one run, with the host memory before each: `make soak SAVES=300`.
 
 A MAE with a state of about 40 MB is trained for as many steps as saves, each of which is saved.
 After a third of the saves everything that grows once (compiled programs, pools of threads, buffers)
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import jax
 import numpy as np
 import runs
 
@@ -34,13 +35,17 @@ def main() -> int:
     parser.add_argument("--saves", type=int, default=300)
     saves = parser.parse_args().saves
     memory: list[int] = []
-    committed = checkpoint.Checkpoints._committed
+    save = checkpoint.Checkpoints.save
 
-    def measured(self):
-        committed(self)
+    def measured(self, step, state, *args, **kwargs):
+        # At rest: no step and no save is under way.
+        self.wait()
+        jax.block_until_ready(state)
+        host_memory.return_freed_memory()
         memory.append(host_memory.resident())
+        return save(self, step, state, *args, **kwargs)
 
-    checkpoint.Checkpoints._committed = measured
+    checkpoint.Checkpoints.save = measured
     # Each save is due while the last one is being written, which is warned of 300 times.
     for name in ("maskjax.train.checkpoint", "absl"):
         logging.getLogger(name).addFilter(lambda record: record.levelno > logging.WARNING)
@@ -50,13 +55,13 @@ def main() -> int:
         state, _ = runs.saved_state(folder)
         assert len(runs.steps_saved(folder)) == 2
     size = sum(array.nbytes for array in state.values())
-    assert len(memory) == saves, f"{len(memory)} saves were finished"
+    assert len(memory) == saves, f"{len(memory)} saves were begun"
     mib = np.asarray(memory) / 2**20
     for save in sorted({1, saves // 10, saves // 3, saves // 2, 2 * saves // 3, saves}):
-        print(f"after save {save:>4}: {mib[save - 1]:8.1f} MiB")
+        print(f"at save {save:>4}: {mib[save - 1]:8.1f} MiB")
     tail = mib[saves // 3 :]
-    slope = np.polyfit(np.arange(len(tail)), tail, 1)[0]  # single values hold what a step needs
-    growth = slope * len(tail)
+    slope = np.polyfit(np.arange(len(tail)), tail, 1)[0]
+    growth = np.median(tail[-10:]) - np.median(tail[:10])
     print(
         f"{saves} saves of {size / 2**20:.1f} MiB in {time.monotonic() - began:.0f} s: from save"
         f" {saves // 3} on {growth:+.1f} MiB, {slope * 1024:+.1f} KiB a save, highest"
