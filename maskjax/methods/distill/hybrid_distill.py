@@ -126,9 +126,9 @@ class HybridDistill:
         found, out, shown = [], None, []
         if self.mask.guided:
             found = [one.embed(weights, patches)]
-            # The teacher's depth may be another one: the same share of it.
+            # The teacher's depth may be another one: the same share of it, a block at least.
             depth = one.geometry.depth
-            shown = [p * depth // self.model.size.depth for p in self.mask.points[1:]]
+            shown = [max(1, p * depth // self.model.size.depth) for p in self.mask.points[1:]]
         if shown or (self.cfg.alpha and not self.sees_kept):
             taps = tuple(f"block/{p - 1}" for p in shown)
             out, seen = one(weights, patches, taps=taps)
