@@ -7,7 +7,8 @@ import numpy as np
 from maskjax.observe import canvas, pictures
 
 DOT = 2  # pixels across a point
-TILE = 180
+FEW = 1000  # below so many points the dots are larger
+TILE, MARGIN = 180, 0.06
 # From above and from the side: rows are right, up and towards the eye, for clouds with z upwards.
 TILTED = np.array([[0.81, 0.59, 0.0], [-0.22, 0.30, 0.93], [0.55, -0.75, 0.37]], np.float64)
 
@@ -46,9 +47,19 @@ def cloud_sheet(columns: dict[str, Sequence[np.ndarray]], *, title: str = "") ->
     """
     turned = {name: [cloud @ TILTED.T for cloud in clouds] for name, clouds in columns.items()}
     first = next(iter(turned.values()))
-    bounds = [(cloud.min(0), cloud.max(0)) for cloud in first]
-    tiles = {
-        name: np.stack([cloud_picture(c, TILE, b) for c, b in zip(clouds, bounds, strict=True)])
-        for name, clouds in turned.items()
-    }
+    bounds = [_with_margin(cloud) for cloud in first]
+    dot = DOT + (len(first[0]) < FEW)
+
+    def drawn(clouds: Sequence[np.ndarray]) -> np.ndarray:
+        pairs = zip(clouds, bounds, strict=True)
+        return np.stack([cloud_picture(cloud, TILE, bound, dot) for cloud, bound in pairs])
+
+    tiles = {name: drawn(clouds) for name, clouds in turned.items()}
     return pictures.sheet(tiles, title=title, blocks=1)
+
+
+def _with_margin(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of a cloud that leave a little room around it."""
+    low, high = cloud.min(0), cloud.max(0)
+    room = MARGIN * (high - low)[:2].max()
+    return low - room, high + room
