@@ -31,7 +31,7 @@ demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5
 # A crashed worker ends the run with a failure: replaced ones hang with --dist loadfile (pytest-xdist 3.8).
 STUDENTS ?= dmae maskalign mr_mae hybrid_distill
 TEACHERS := teacher=mim/mae:teacher $(if $(filter hybrid_distill,$(STUDENTS)),classifier=supervised/classify:demo)
-SHORT := $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=0)
+SHORT := $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=$(shell expr $(STEPS) / 20))
 
 distill-demo: venv  ## Teachers, their students and the scores of all (STEPS=n, STUDENTS="dmae maskalign")
 	for run in $(TEACHERS) $(foreach student,$(STUDENTS),$(student)=distill/$(student):demo); do \

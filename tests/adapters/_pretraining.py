@@ -65,9 +65,8 @@ def channels_last(images: np.ndarray) -> Array:
     return jnp.moveaxis(jnp.asarray(images), 1, -1)
 
 
-def params_of(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The file's weights by their torch keys."""
-    prefix = "param/"
+def params_of(given: Mapping[str, np.ndarray], prefix: str = "param/") -> dict[str, np.ndarray]:
+    """The file's weights by their torch keys; "param/teacher/" = of that network only."""
     return {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
 
 

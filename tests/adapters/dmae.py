@@ -34,7 +34,7 @@ def outputs(given: Given) -> Results:
     method = _method(cfg, images)
     rules = dmae.rules(pretraining.geometry_of(method), HEADS[cfg["projection"]])
     shapes, extra = jax.eval_shape(method.init, jax.random.key(0), {"image": images})
-    params = from_torch(_under(STUDENT, given), rules, shapes)
+    params = from_torch(pretraining.params_of(given, STUDENT), rules, shapes)
     whole = _teacher(cfg, given, images)
     # What the method keeps of its teacher is what it runs.
     first = jax.tree.map(lambda leaf, like: leaf[: like.shape[0]], _like(whole, extra), extra)
@@ -46,10 +46,6 @@ def outputs(given: Given) -> Results:
         **values,
         **{f"output/grad/{key}": value for key, value in gradients.items()},
     }
-
-
-def _under(prefix: str, given: Given) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
 
 
 def _sizes(cfg: Mapping, which: str, channels: int) -> dict[str, Any]:
@@ -86,7 +82,9 @@ def _teacher(cfg: Mapping, given: Given, images: Array) -> Tree:
             "geometry"
         ]
     )
-    return from_torch(_under(TEACHER, given), mae.rules(geometry), param_tree(geometry))
+    return from_torch(
+        pretraining.params_of(given, TEACHER), mae.rules(geometry), param_tree(geometry)
+    )
 
 
 def _like(whole: Tree, extra: Tree) -> Tree:

@@ -41,7 +41,7 @@ def outputs(given: Given) -> Results:
     method = _method(cfg, images)
     rules = _rules(cfg, method)
     shapes, _ = jax.eval_shape(method.init, jax.random.key(0), {"image": images})
-    params = from_torch(_under(STUDENT, given), rules, shapes)
+    params = from_torch(pretraining.params_of(given, STUDENT), rules, shapes)
     extra = {"teacher": _teacher(cfg, given, images)}
     loss, gradient = _loss(method, params, extra, images, noise)
     gradients = to_torch(gradient, tuple(rule for rule in rules if isinstance(rule, Rule)))
@@ -51,10 +51,6 @@ def outputs(given: Given) -> Results:
         "output/loss": loss,
         **{f"output/grad/{key}": value for key, value in gradients.items()},
     }
-
-
-def _under(prefix: str, given: Given) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
 
 
 def _method(cfg: Mapping, images: Array, **changes: Any) -> Method:
@@ -97,7 +93,7 @@ def _rules(cfg: Mapping, method: Method) -> Layout:
 def _teacher(cfg: Mapping, given: Given, images: Array) -> Tree:
     """Hugging Face's CLIP image tower, at the size that the method gives it."""
     geometry: Geometry = _method(cfg, images).phases[0].fn.__self__.teacher.geometry
-    arrays = _under(TEACHER, given)
+    arrays = pretraining.params_of(given, TEACHER)
     rules = rules_for("hf_clip", geometry, names_of(arrays))
     return from_torch(arrays, rules, param_tree(geometry))
 
