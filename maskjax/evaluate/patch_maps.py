@@ -253,7 +253,7 @@ GAZE = Kind(
     "gaze",
     "gaze",
     ("original", "hidden", "importance"),
-    "Where the teacher looks",
+    "The teacher's view",
     patch_maps.gaze_sheet,
     _gaze_counts,
     _gaze_scores,
