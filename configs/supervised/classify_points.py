@@ -27,6 +27,9 @@ def tiny(config):
     """Seconds on a CPU: eight kinds of small made-up clouds (ours)."""
     common.small(config)
     common.brief(config)
+    # With seed 0 two members of a group share a maximum to the last bit in the second step; which of
+    # them then gets the gradient depends on how the batch is cut, and tests compare gradients.
+    config.seed = 1
     config.data.path = "shapes:256"
     config.data.global_batch = 16
     config.evaluate.pool = "cls"
@@ -52,8 +55,8 @@ def demo(config):
     config.checkpoint.every = 250
     config.model.num_points = 512
     config.model.num_classes = 9
-    config.model.num_groups = (128, 64, 16)
-    config.model.group_sizes = (16, 8, 8)
+    config.model.num_groups = (64, 32, 16)
+    config.model.group_sizes = (12, 8, 6)
     config.model.radius = (0.32, 0.64, 1.28)
     config.model.encoder = {"dims": (32, 64, 96), "depths": (2, 2, 2), "heads": 4}
 

@@ -45,13 +45,13 @@ def demo(config):
     config.data.path = "furniture"
     config.data.global_batch = 32
     config.evaluate.pool = "cls"
-    config.train.steps = 1500
-    config.optim.warmup_steps = 75
+    config.train.steps = 1000
+    config.optim.warmup_steps = 50
     config.optim.lr = 1e-3
     config.checkpoint.every = 500
     config.model.num_points = 512
-    config.model.num_groups = (128, 64, 16)
-    config.model.group_sizes = (16, 8, 8)
+    config.model.num_groups = (64, 32, 16)
+    config.model.group_sizes = (12, 8, 6)
     config.model.encoder = {"dims": (32, 64, 96), "depths": (2, 2, 2), "heads": 4}
     config.model.decoder = {"dims": (96, 64), "depths": (1, 1), "heads": 4, "units": (1,)}
     untrained(config, size=64, patch=8, dim=32)
