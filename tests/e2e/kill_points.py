@@ -23,24 +23,19 @@ def kill():
 
 def kill_in_step(number: int):
     """After so many steps of this process have been given to the devices."""
-    from maskjax import build
+    from maskjax.train.compile_together import CompiledTogether
 
-    make = build.Experiment.step
+    call, count = CompiledTogether.__call__, 0
 
-    def patched(self):
-        step, count = make(self), 0
+    def counted(*args):
+        nonlocal count
+        result = call(*args)
+        count += 1
+        if count == number:
+            kill()
+        return result
 
-        def counted(*args):
-            nonlocal count
-            result = step(*args)
-            count += 1
-            if count == number:
-                kill()
-            return result
-
-        return counted
-
-    build.Experiment.step = patched
+    CompiledTogether.__call__ = counted
 
 
 def kill_in_save(point: str, number: int):
