@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from maskjax.masking.windows import max_in_window
+from maskjax.nn import flops
 from maskjax.nn.masked_conv import MaskedBatchNorm, MaskedConv
 from maskjax.nn.masked_resnet import STEM_POOL, Bottleneck, ConvNorm, kaiming
 
@@ -88,6 +89,27 @@ class PatchResNet(nn.Module):
     def dim(self) -> int:
         """Width of the result."""
         return self.widths[-1] * self.expansion
+
+    def flops(self, patch: tuple[int, int], channels: int) -> int:
+        """Of one patch (height, width) of so many channels, forward, by `nn.flops`."""
+        height, width = patch
+        total = flops.conv(height * width, 9, channels, self.stem)
+        if self.stem_pool:
+            height, width = -(-height // 2), -(-width // 2)
+        features = self.stem
+        for stage, (inner, number) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            outer = inner * self.expansion
+            for i in range(number):
+                total += flops.conv(height * width, 1, features, inner)
+                if stage and i == 0:
+                    height, width = -(-height // 2), -(-width // 2)
+                positions = height * width
+                total += flops.conv(positions, 9, inner, inner)
+                total += flops.conv(positions, 1, inner, outer)
+                if i == 0 and (stage or features != outer):
+                    total += flops.conv(positions, 1, features, outer)  # the shortcut
+                features = outer
+        return total
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:

@@ -225,3 +225,23 @@ ERRORS = {
 def test_build_errors_name_the_config_path(message):
     with pytest.raises(UserError, match=message):
         build(**ERRORS[message])
+
+
+@pytest.mark.parametrize(("patch", "preact"), [(8, True), (8, False), (32, True)])
+def test_step_flops_agree_with_the_compiler(patch, preact):
+    """It also counts elementwise work, and no products with the zeros around a patch."""
+    net = {"stem": 16, "widths": (16, 32), "blocks": (1, 2), "expansion": 4}
+    pool = {"layers": 1, "heads": 2, "hidden": 96}
+    side = 2 * patch if patch == 32 else 4 * patch
+    options = {"image_size": (side, side), "patch_size": patch, "net": net, "pool": pool}
+    batch = tiny.batch(4, size=(side, side))
+    options |= {"preact": preact, "target_ratio": 0.5}
+    method = build_method("mim.selfie", {**MODEL, **options}, batch)
+    params, extra = jax.eval_shape(method.init, jax.random.key(0), batch)
+
+    def loss(params, extra):
+        draws = Draws.keyed(jax.random.key(0), batch["position"])
+        return losses.total(method.phases[0].fn(params, extra, batch, draws, 0, None)[0])
+
+    counted = jax.jit(jax.grad(loss)).lower(params, extra).cost_analysis()["flops"]
+    assert 0.95 * counted / 4 < method.step_flops < 1.05 * counted / 4

@@ -20,9 +20,10 @@ from maskjax import masking, options
 from maskjax.losses import Term, cross_entropy
 from maskjax.masking import Draws, TokenSplit
 from maskjax.method import Aux, Batch, Mean, Method, Phase, Schedule, Terms, Tree, require
-from maskjax.nn import initializers
+from maskjax.nn import flops, initializers
 from maskjax.nn.attention_pool import AttentionPool
 from maskjax.nn.patch_resnet import PatchResNet
+from maskjax.nn.vit import Size
 from maskjax.pretext import running_statistics
 from maskjax.targets.patch_pixels import PatchPixels
 
@@ -250,5 +251,18 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         {name: getattr(selfie, name) for name in ("encode", "choose", "reconstruct")},
         after_update=selfie.after_update,
         coupled=True,
+        step_flops=3 * _forward_flops(selfie),
         describe={"grid": grid, "target_ratio": cfg.target_ratio},
+    )
+
+
+def _forward_flops(selfie: Selfie) -> int:
+    """Of one image: every patch through P, the visible ones through A, and the choice."""
+    net, pool = selfie.model.net, selfie.model.pool
+    num_tokens, targets = selfie.pixels.num_tokens, selfie.num_targets
+    size = Size(net.dim, pool.layers, pool.heads, pool.hidden / net.dim)
+    return (
+        num_tokens * net.flops(selfie.pixels.patch, selfie.channels)
+        + flops.transformer(1 + num_tokens - targets, size)
+        + flops.linear(targets, net.dim, targets)
     )
