@@ -10,7 +10,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 .PHONY: help venv demo distill-demo test test-torch lint format bench chaos soak clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.installed  ## The environment, with .venv/bin/maskjax in it
 
@@ -28,7 +28,6 @@ demo: venv  ## Pretrain, evaluate and export a small MAE on real images (about 5
 	@printf '  %s/checkpoints   the checkpoint (maskjax train --workdir resumes it)\n' $(RUN)
 	@printf '  %s/*.safetensors the exported weights\n' $(RUN)
 
-# A crashed worker ends the run with a failure: replaced ones hang with --dist loadfile (pytest-xdist 3.8).
 STUDENTS ?= dmae maskalign mr_mae hybrid_distill
 TEACHERS := teacher=mim/mae:teacher $(if $(filter hybrid_distill,$(STUDENTS)),classifier=supervised/classify:demo)
 SHORT := $(if $(STEPS),--config.train.steps=$(STEPS) --config.optim.warmup_steps=$(shell expr $(STEPS) / 20))
@@ -40,6 +39,7 @@ distill-demo: venv  ## Teachers, their students and the scores of all (STEPS=n, 
 	done
 	$(BIN)/maskjax leaderboard --runs runs/distill --out=runs/distill/board
 
+# A crashed worker ends the run with a failure: replaced ones hang with --dist loadfile (pytest-xdist 3.8).
 test: venv  ## All tests that need no torch (ARGS="-m 'not slow'" leaves the slowest out)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
 

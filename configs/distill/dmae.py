@@ -24,8 +24,8 @@ def get_config(arg: str = "b16"):
         "tiny": tiny,
         "demo": demo,
         "b16": lambda c: pretrain(c, "b", 0.75),  # code
-        "b16_95": lambda c: pretrain(c, "b", 0.95),  # paper: 9 of 196 patches and the class token
-        "b16_98": lambda c: pretrain(c, "b", 0.98),  # paper: 3 and the class token
+        "b16_95": lambda c: pretrain(c, "b", 0.95),  # code: 9 of 196 patches (paper: "ten")
+        "b16_98": lambda c: pretrain(c, "b", 0.98),  # code: 3 (paper: "four")
         "s16": s16,
     }
     common.variant(arg, variants)(config)

@@ -7,7 +7,8 @@ Sources: "code" is the official ConvMAE repository, which MR-MCMAE is built on; 
 paper's abstract; "memory" is what is remembered of its method, unverified; the rest is ours. The
 code of the mimic loss was never published. Expected at scale, fine-tuned on ImageNet-1k (paper and
 repository): b16 85.0 % after 200 epochs; conv_b 85.7 % after 200 and 85.8 % after 400; convmae_b,
-without a teacher, 85.0 % after 1600.
+without a teacher, 85.0 % after 1600. b16 is fine-tuned by `supervised/classify:mae_b16`; for the
+masked convolutions there is no fine-tuning here yet.
 """
 
 from maskjax.configs import common

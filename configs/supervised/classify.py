@@ -4,9 +4,10 @@ r"""Fine-tuning with labels, and training from scratch.
       --config.init_from=runs/mae --config.data.path=folder:/data/imagenet
 
 `init_from` takes a run of any method or a file of any layout of docs/weights.md; without it a
-variant starts from random weights. Sources: "MAE code", "SimMIM code", "CAE code", "DMAE code" and
-"SparK code" are the official repositories' scripts and configs; "memory" is a paper's figure that
-was not checked against it; what is marked "ours" no source says. Expected on ImageNet-1k, from the
+variant starts from random weights. Sources: "MAE code", "SimMIM code", "CAE code", "MaskAlign code"
+and "SparK code" are the official repositories' scripts and configs; "DMAE sheet" is a summary of
+DMAE's official scripts, which were not read again; "memory" is a paper's figure that was not
+checked against it; what is marked "ours" no source says. Expected on ImageNet-1k, from the
 official weights (their READMEs): mae_b16 83.6 %, mae_l16 85.9 %, mae_h14 86.9 %, simmim_b16 83.8 %,
 simmim_swin_b 84.0 %, simmim_swin_b_100 83.5 %, simmim_swin_l 85.4 %, dmae_b16 84.0 %,
 maskalign_b16 85.4 %, maskalign_l16 86.5 % (taught by CLIP-B/16) or 87.4 % (by L/14),
@@ -146,8 +147,8 @@ def mae(config, size: str, patch: int, *, epochs: float, blr: float, decay: floa
 
 def dmae_b16(config):
     """DMAE's fine-tuning of ViT-B/16."""
-    mae(config, "b", 16, epochs=100, blr=5e-4, decay=0.75, drop=0.15)  # DMAE code
-    config.optim.warmup_epochs = 20.0  # DMAE code
+    mae(config, "b", 16, epochs=100, blr=5e-4, decay=0.75, drop=0.15)  # DMAE sheet
+    config.optim.warmup_epochs = 20.0  # DMAE sheet
 
 
 def cae(config, size: str, *, epochs: float, lr: float, decay: float, drop: float):

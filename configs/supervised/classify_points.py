@@ -4,7 +4,8 @@ r"""Fine-tuning on point clouds with labels (I2P-MAE, Zhang et al., CVPR 2023).
       --config.init_from=runs/i2p_mae --config.data.path=points:/data/modelnet40
 
 `init_from` is a run of `views.i2p_mae`; without it the classifier starts from random weights.
-"code" is the official repository's configs; what it does not say is marked as ours. Expected from
+"code" is the official repository's configs; what it does not say is marked as ours, and so are the
+stretching and shifting of clouds (config.data.points), which are the pretraining's. Expected from
 its pretraining (paper): ModelNet40 93.7 % without voting, ScanObjectNN 90.1 % on its hardest split.
 """
 

@@ -1,7 +1,7 @@
 r"""I2P-MAE pretraining (Zhang et al., CVPR 2023): point clouds under the eyes of a 2-D network.
 
     maskjax train --config=configs/views/i2p_mae.py:shapenet --workdir=DIR \
-      --config.data.path=points:/data/shapenet55 --config.model.teacher.file=ViT-B-16.pt
+      --config.data.path=points:/data/shapenet55 --config.model.teacher.file=ViT-B-16.safetensors
 
 "code" is the official repository's configs; what it does not say is marked as ours. The teacher is
 OpenAI's CLIP ViT-B/16, a file of any layout of docs/weights.md. Its pictures are standardised as

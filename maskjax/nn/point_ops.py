@@ -45,7 +45,8 @@ def farthest_points(points: Array, num: int) -> Array:
     """int32[B, num]: point 0, then always the point that is farthest from those chosen.
 
     Farthest point sampling (Qi et al. 2017, PointNet++). Ties go to the lower id; ids repeat only
-    where all points left are copies of chosen ones.
+    where all points left are copies of chosen ones. CUDA kernels in use leave out points within
+    |p|^2 <= 1e-3 of the origin (memory); this does not.
 
     Args:
         points: float[B, N, 3].

@@ -26,7 +26,7 @@ def _resolved(spec: str) -> str:
 
 
 class _Spec:
-    """Stands for `tensorstore.KvStore.Spec` where only `to_json` is asked for."""
+    """Stands for `tensorstore.KvStore.Spec`: `KvStore.open` takes whatever has `to_json`."""
 
     def __init__(self, spec: dict[str, Any]):
         self._spec = json.dumps(spec, sort_keys=True)
