@@ -227,7 +227,7 @@ TEACHER = {
     "format": "",  # a format of docs/weights.md; "" = told by the file
     "name": "mae_b16",  # a published encoder, see nn/teachers.py
     "image_size": (),  # what it sees; () = the student's
-    "mean": (),  # of its pixels; () = CLIP's for a clip_*, the student's for others
+    "mean": (),  # of its pixels; () = CLIP's for a clip_* of 3 channels, else the student's
     "std": (),
     "blocks": 0,  # runs only its first blocks, without its final norm; 0 = all
     "change": (),  # "key=value" of its geometry: ("dim=24", "depth=2")

@@ -161,7 +161,8 @@ def teacher(cfg: ConfigDict, name: str = "teacher", grid: tuple[int, int] | None
         what = f"gives it {geometry.grid} patches of {geometry.patch_size} pixels; it needs {grid}"
         require(geometry.grid == grid, f"{path}.image_size", geometry.image_size, what)
     student = (tuple(cfg.mean), tuple(cfg.std))
-    own = CLIP_PIXELS if group.name.startswith("clip") else student
+    clip = group.name.startswith("clip") and cfg.channels == len(CLIP_PIXELS[0])
+    own = CLIP_PIXELS if clip else student
     if group.mean or group.std:
         own = (tuple(group.mean), tuple(group.std))
         for key, values in zip(("mean", "std"), own, strict=True):

@@ -219,6 +219,12 @@ ERRORS = {
     r"config\.model\.head = 'none': the student is 16 wide, the teacher 24": {"head": "none"},
     r"config\.model\.head = 'conv': one of linear, mlp, none": {"head": "conv"},
     r"config\.model\.distance = 'cosine': l1 or l2": {"distance": "cosine"},
+    r"config\.model\.teacher\.name = 'mae_b16': must have a class token": {
+        "teacher": {**LARGE, "change": (*SIZES, "cls=false")}
+    },
+    r"config\.model\.teacher\.name = 'deit_distilled_b16': must have a class token": {
+        "teacher": {**LARGE, "name": "deit_distilled_b16"}
+    },
 }
 
 

@@ -342,6 +342,7 @@ def test_features_and_completed_clouds(made):
         ({"decoder": {"dims": (12, 12)}}, "must start with the encoder's last width 16"),
         ({"decoder": {"units": ()}}, "config.model.decoder.units"),
         ({"image_size": (16, 24)}, "config.model.image_size"),
+        ({"mean": (0.5,)}, r"config.model.mean = \(0.5,\): needs 3 channels"),
         ({"teacher": {**SMALL["teacher"], "mean": (0.5,) * 3}}, "config.model.teacher.mean"),
         ({"drop_path": 1.0}, "config.model.drop_path"),
     ],

@@ -279,6 +279,10 @@ ERRORS = {
         "visible": "salient",
         "mimic_weight": 0.0,
     },
+    r"config\.model\.visible = 'salient': needs a teacher with a class token": {
+        "visible": "salient",
+        "teacher": {"change": (*TEACHER, "cls=false")},
+    },
     r"config\.model\.fusion_layers = \(2,\): .* 0\.\.1": {"fusion_layers": (2,)},
     r"config\.model\.mimic_weight = -1": {"mimic_weight": -1},
     r"config\.model\.teacher\.image_size = \(16, 16\): gives it \(8, 8\)": {

@@ -192,6 +192,9 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     size, large = mae.model.encoder_size, teacher(cfg, grid=mae.pixels.grid)
     whole = large.geometry.relative == "none"
     require(whole, "model.teacher.change", tuple(cfg.teacher.change), "must see some patches only")
+    alone = large.geometry.cls and large.geometry.prefix_tokens == 1
+    what = "must have a class token, and nothing else, in front of its patches"
+    require(alone, "model.teacher.name", cfg.teacher.name, what)
     student_blocks, teacher_blocks = _blocks(cfg, size.depth, large.geometry.depth)
     heads = _heads(cfg, large, len(student_blocks))
     same = heads is not None or size.dim == large.geometry.dim

@@ -29,7 +29,7 @@ from maskjax.nn.feature_heads import FeatureHead
 from maskjax.nn.geometry import SINCOS
 from maskjax.nn.shrinking_vit import ShrinkingEncoder
 from maskjax.nn.vit import Size, layer_ids
-from maskjax.pretext import redundancy
+from maskjax.pretext import masked_autoencoder, redundancy
 from maskjax.pretext.outputs import features
 from maskjax.pretext.redundancy import RedundancyMask
 from maskjax.pretext.relation_target import RelationTarget, relation_target
@@ -292,7 +292,7 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
         {name: getattr(body, name) for name in names},
         load={f"extra/{name}": f"model.{name}" for name in body.teachers},
         layers=layer_ids(size.depth),
-        describe=_facts(cfg, size),
+        describe=masked_autoencoder.facts(cfg),
         step_flops=_step_flops(body),
     )
 
@@ -332,23 +332,6 @@ def _head(cfg: ConfigDict, size: Size, one: Teacher) -> FeatureHead | None:
     if kind == "none":
         return None
     return FeatureHead(kind, width, width, cfg.norm_eps, options.dtype(cfg))
-
-
-def _facts(cfg: ConfigDict, size: Size) -> dict:
-    """A plain ViT under the names of MAE and timm."""
-    geometry = {
-        "image_size": options.pair(cfg.image_size, "model.image_size"),
-        "patch_size": options.pair(cfg.patch_size, "model.patch_size")[0],
-        "channels": cfg.channels,
-        "dim": size.dim,
-        "depth": size.depth,
-        "heads": size.heads,
-        "mlp_hidden": size.mlp_hidden,
-        "position": cfg.position,
-        "eps": cfg.norm_eps,
-    }
-    grid, _ = options.patch_grid(cfg)
-    return {"geometry": geometry, "grid": grid, **{k: cfg[k] for k in ("norm_eps", "mean", "std")}}
 
 
 def _step_flops(body: HybridDistill) -> float:

@@ -245,6 +245,8 @@ def build(cfg: ConfigDict, example: Batch, schedule: Schedule) -> Method:
     model = _conv(cfg, mae) if cfg.backbone == "conv" else mae.model
     names = ["teacher", *(["second"] if cfg.second.file else [])] if cfg.mimic_weight else []
     teachers = {name: teacher(cfg, name, mae.pixels.grid) for name in names}
+    looks = cfg.visible == "random" or teachers["teacher"].geometry.cls
+    require(looks, "model.visible", cfg.visible, "needs a teacher with a class token")
     layers, size = tuple(cfg.fusion_layers), model.encoder_size
     depth, dim = (
         (size.depths[2], size.dims[2]) if cfg.backbone == "conv" else (size.depth, size.dim)

@@ -315,6 +315,9 @@ def _check(cfg: ConfigDict):
     require(fits, "model.mask_ratio", cfg.mask_ratio, what)
     point_networks.check_rate(cfg, "drop_path")
     require(cfg.semantic_weight >= 0, "model.semantic_weight", cfg.semantic_weight, "is negative")
+    for key in ("mean", "std"):
+        fits = len(cfg[key]) == cfg.channels
+        require(fits, f"model.{key}", tuple(cfg[key]), f"needs {cfg.channels} channels")
     size = options.pair(cfg.image_size, "model.image_size")
     fits = size[0] == size[1] and size[0] % 2 == 0 and size[0] >= 8
     require(fits, "model.image_size", size, "must be square, of an even number of 8 or more pixels")
