@@ -37,6 +37,9 @@ def tiny(config):
     config.model.encoder = {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": 2}
     config.model.decoder = {"dims": (32, 24), "depths": (1, 1), "heads": 2, "units": (1,)}
     untrained(config, size=32, patch=8, dim=16)
+    # Nearest points and maxima over groups turn rounding into steps of the gradient; three steps of
+    # this seed are far from any, so that sharded and unsharded runs can be compared closely.
+    config.seed = 3
 
 
 def demo(config):

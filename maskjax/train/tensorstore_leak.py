@@ -17,7 +17,6 @@ import json
 from typing import Any
 
 import tensorstore
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 
 @functools.lru_cache(maxsize=16)
@@ -50,6 +49,13 @@ class _Tensorstore:
 
 
 def contain():
-    """Lets Orbax's `tensorstore_utils` see a tensorstore whose `KvStore.Spec` remembers."""
+    """Lets Orbax's `tensorstore_utils` see a tensorstore whose `KvStore.Spec` remembers.
+
+    That module is not public: where another Orbax has none, nothing happens.
+    """
+    try:
+        from orbax.checkpoint._src.serialization import tensorstore_utils
+    except ImportError:
+        return
     if getattr(tensorstore_utils, "ts", None) is tensorstore:
         tensorstore_utils.ts = _Tensorstore()

@@ -281,7 +281,7 @@ ERRORS = {
     },
     r"config\.model\.visible = 'salient': needs a teacher with a class token": {
         "visible": "salient",
-        "teacher": {"change": (*TEACHER, "cls=false")},
+        "teacher": {"name": "mae_b16", "file": "random", "change": (*TEACHER, "cls=false")},
     },
     r"config\.model\.fusion_layers = \(2,\): .* 0\.\.1": {"fusion_layers": (2,)},
     r"config\.model\.mimic_weight = -1": {"mimic_weight": -1},
