@@ -112,10 +112,21 @@ def free_shared_memory() -> int | None:
         return None
 
 
-def dead_notes(notes: Notes) -> list[str]:
-    """What processes that are no more were working on."""
-    multiprocessing.active_children()  # Takes note of those that have just ended.
-    return [text for pid, texts in notes.read().items() if not _alive(pid) for text in texts]
+def dead_notes(notes: Notes, patience: float = 2.0) -> list[str]:
+    """What processes that are no more were working on.
+
+    Args:
+        notes: what they all write.
+        patience: seconds to wait for the first one. The pipes of a process that ends are closed
+            before it is gone, so whoever reads them may come too early.
+    """
+    end = time.monotonic() + patience
+    while True:
+        multiprocessing.active_children()  # Takes note of those that have just ended.
+        gone = [texts for pid, texts in notes.read().items() if not _alive(pid)]
+        if gone or time.monotonic() > end:
+            return [text for texts in gone for text in texts]
+        time.sleep(0.01)
 
 
 def _alive(pid: int) -> bool:
